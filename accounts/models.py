@@ -1,0 +1,235 @@
+"""Users, their teams, and the accounts whose credentials they keep here."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar, Self
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from .explain import said_price
+from .providers import get_provider
+from .providers.base import Provider
+
+
+class UserManager(BaseUserManager["User"]):
+    """Creates users together with the personal team that each of them has."""
+
+    @transaction.atomic
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """Returns a new user with a personal team; raises ValueError without an e-mail address."""
+        if not email:
+            raise ValueError("an e-mail address is needed")
+        user = self.model(email=self.normalize_email(email).lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        team = Team.objects.create(name=user.email, personal=True)
+        Membership.objects.create(team=team, user=user, role=Role.OWNER)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """Returns a new user who may also use Django's admin site."""
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        """Returns the user with this e-mail address, whatever its case."""
+        return self.get(email__iexact=username)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person who signs in with an e-mail address."""
+
+    class Theme(models.TextChoices):
+        SYSTEM = "", _("Like the system")
+        LIGHT = "light", _("Light")
+        DARK = "dark", _("Dark")
+
+    email = models.EmailField(_("e-mail address"), unique=True)
+    name = models.CharField(_("name"), max_length=150, blank=True)
+    language = models.CharField(_("language"), max_length=10, blank=True)
+    theme = models.CharField(_("theme"), max_length=5, blank=True, choices=Theme.choices)
+    is_staff = models.BooleanField(_("may use the admin site"), default=False)
+    is_active = models.BooleanField(_("active"), default=True)
+    date_joined = models.DateTimeField(_("joined"), default=timezone.now)
+
+    objects = UserManager()
+
+    EMAIL_FIELD = "email"
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+
+class Role(models.TextChoices):
+    """What a member of a team may do; each role may what the one before may."""
+
+    VIEWER = "viewer", _("Viewer")
+    OPERATOR = "operator", _("Operator")
+    ADMIN = "admin", _("Admin")
+    OWNER = "owner", _("Owner")
+
+
+class Team(models.Model):
+    """People who work together; everybody has a personal one."""
+
+    name = models.CharField(_("name"), max_length=150)
+    personal = models.BooleanField(_("personal"), default=False)
+    members = models.ManyToManyField(User, through="Membership", related_name="teams")
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """One person's role in one team."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE)
+    user = models.ForeignKey(User, on_delete=models.CASCADE)
+    role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.VIEWER)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "user"], name="one_role_per_team")]
+
+    def __str__(self) -> str:
+        return f"{self.user} · {self.team} · {self.role}"
+
+
+class Health(models.TextChoices):
+    """What the last calls say about an account."""
+
+    UNKNOWN = "unknown", _("Not checked yet")
+    OK = "ok", _("OK")
+    NEEDS_REAUTH = "needs_reauth", _("Needs re-authentication")
+    RATE_LIMITED = "rate_limited", _("Rate-limited")
+    UNREACHABLE = "unreachable", _("Unreachable")
+
+
+class SyncState(models.TextChoices):
+    """Where the reading of an account's conversations is."""
+
+    NEVER = "never", _("Never read")
+    QUEUED = "queued", _("Waiting for a worker")
+    RUNNING = "running", _("Reading")
+    DONE = "done", _("Up to date")
+    FAILED = "failed", _("Failed")
+    CANCELLED = "cancelled", _("Cancelled")
+
+
+class AccountQuerySet(models.QuerySet["Account"]):
+    """The only door to accounts: what a user may not see is not in the set."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Narrows to accounts whose conversations this user may see."""
+        return self.filter(owner=user) if getattr(user, "is_authenticated", False) else self.none()
+
+    def editable_by(self, user: Any) -> Self:
+        """Narrows to accounts through which this user may change conversations."""
+        return self.filter(owner=user) if getattr(user, "is_authenticated", False) and user.is_active else self.none()
+
+    def owned_by(self, user: Any) -> Self:
+        """Narrows to accounts whose credential this user may replace, and which the user may delete."""
+        return self.editable_by(user)
+
+    def due_for_sync(self, before: Any) -> Self:
+        """Narrows to accounts that were last read before this time and are not being read or known to be refused."""
+        idle = models.Q(sync_state__in=[SyncState.NEVER, SyncState.DONE, SyncState.FAILED])
+        old = models.Q(sync_started_at__isnull=True) | models.Q(sync_started_at__lt=before)
+        return self.filter(idle & old, paused_at__isnull=True).exclude(health=Health.NEEDS_REAUTH)
+
+
+class Account(models.Model):
+    """One credential set of one user at one provider."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)  # known before sealing: it is part of the seal
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="accounts", verbose_name=_("owner"))
+    provider_key = models.CharField(_("provider"), max_length=40)
+    label = models.CharField(_("label"), max_length=80)
+    base_url = models.CharField(_("base URL"), max_length=300)
+    sealed_credentials = models.TextField(editable=False)
+    sealed_kept = models.TextField(editable=False, blank=True)  # short-lived secrets such as a fetched token
+    hints = models.JSONField(default=dict, editable=False)  # field -> what may be shown of it
+    memory = models.JSONField(default=dict, editable=False)  # verdicts about this account, written by its provider
+    upstream_identity = models.CharField(max_length=120, blank=True, db_index=True, editable=False)
+    upstream_name = models.CharField(max_length=200, blank=True, editable=False)
+    credential_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    health = models.CharField(max_length=20, choices=Health.choices, default=Health.UNKNOWN, editable=False)
+    cause = models.CharField(max_length=60, blank=True, editable=False)  # kind of the last error
+    cause_detail = models.CharField(max_length=400, blank=True, editable=False)
+    last_success_at = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    concurrency = models.PositiveSmallIntegerField(_("requests at once"), null=True, blank=True)
+    rate = models.FloatField(_("requests per second"), null=True, blank=True)
+
+    sync_state = models.CharField(max_length=20, choices=SyncState.choices, default=SyncState.NEVER, editable=False)
+    sync_holder = models.CharField(max_length=40, blank=True, editable=False)
+    sync_lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    sync_cursor = models.TextField(blank=True, editable=False)
+    sync_started_at = models.DateTimeField(null=True, blank=True, editable=False)
+    sync_progress = models.JSONField(default=dict, blank=True, editable=False)  # listed, new, changed, gone, requests, total, note
+    sync_cancel = models.BooleanField(default=False, editable=False)
+    synced_at = models.DateTimeField(null=True, blank=True, editable=False)  # end of the last complete reading
+    models_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = AccountQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["label", "id"]
+        constraints = [models.UniqueConstraint(fields=["owner", "label"], name="label_once_per_owner")]
+
+    def __str__(self) -> str:
+        return self.label
+
+    @property
+    def provider(self) -> type[Provider]:
+        """The provider class of this account."""
+        return get_provider(self.provider_key)
+
+    @property
+    def needs_attention(self) -> bool:
+        """True when the account cannot work without a person."""
+        return self.health == Health.NEEDS_REAUTH
+
+    @property
+    def is_syncing(self) -> bool:
+        """True while a reading is waiting or running."""
+        return self.sync_state in (SyncState.QUEUED, SyncState.RUNNING)
+
+
+class CatalogueModel(models.Model):
+    """One model that an account's provider offers, as last read."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="catalogue")
+    model_id = models.CharField(max_length=200)
+    name = models.CharField(max_length=200)
+    group = models.CharField(max_length=100, blank=True)
+    price = models.CharField(max_length=100, blank=True)
+    note = models.TextField(blank=True)
+    is_default = models.BooleanField(default=False)
+    order = models.PositiveIntegerField(default=0)
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["order", "name"]
+        constraints = [models.UniqueConstraint(fields=["account", "model_id"], name="model_once_per_account")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def shown_price(self) -> str:
+        """The price in the language of the reader."""
+        return said_price(self.price)

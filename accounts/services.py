@@ -1,0 +1,528 @@
+"""What can be done with accounts; `connect` is the only place where a stored credential is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import ipaddress
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, transaction
+from django.dispatch import Signal
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
+from . import egress, explain, signals, vault
+from .limiter import RedisLimiter
+from .models import Account, CatalogueModel, Health, User
+from .providers import get_provider
+from .providers.base import Pace, Patience, Provider
+from .providers.errors import (
+    AddressRefused,
+    CredentialsRejected,
+    MalformedAnswer,
+    NotFound,
+    OutcomeUnknown,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    Unsupported,
+)
+from .providers.schema import Op
+from .providers.secret import Secret
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+TABLE = "accounts_account"
+# A person waits for these; background work may wait longer.
+PROMPT = Patience(attempts=3, seconds=12.0)
+BACKGROUND = Patience(attempts=5, seconds=60.0)
+
+
+def check_address(provider: type[Provider], base_url: str) -> str:
+    """Returns the base URL as it is to be stored; raises ValidationError with the reason in the user's language.
+
+    Besides the egress rules, a provider may name the hosts that its credentials may be sent to; private addresses and hosts that the
+    environment allows are not bound by that, so that gateways and test doubles can be reached.
+    """
+    address = (base_url or provider.default_base_url).strip().rstrip("/")
+    try:
+        egress.check_url(address)
+    except egress.EgressRefused as refused:
+        raise ValidationError(explain_address(refused), code=refused.code) from refused
+    host = urlsplit(address).hostname or ""
+    allowed = getattr(provider, "allowed_hosts", ())
+    named = any(host == name or host.endswith(f".{name}") for name in allowed)
+    if allowed and not named and not _host_is_trusted(host):
+        raise ValidationError(
+            _("%(provider)s is reached at hosts under %(hosts)s; others need SWITCHBOARD_EGRESS_HTTP_HOSTS or SWITCHBOARD_EGRESS_ALLOW_CIDRS.")
+            % {"provider": provider.name, "hosts": ", ".join(allowed)},
+            code="host_not_allowed",
+        )
+    return address
+
+
+def _host_is_trusted(host: str) -> bool:
+    if any(host == entry.split(":")[0] for entry in settings.EGRESS_HTTP_HOSTS):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in ipaddress.ip_network(network) for network in settings.EGRESS_ALLOW_CIDRS)
+
+
+def explain_address(refused: egress.EgressRefused) -> str:
+    """Returns why an address is refused, for the field beside it."""
+    return _("This address cannot be used: %(reason)s") % {"reason": _(str(refused))}
+
+
+# --- connecting ---------------------------------------------------------------------------------------------------------------------
+
+
+def credentials_of(account: Account) -> dict[str, Secret]:
+    """Opens an account's credential; raises CredentialsRejected when it cannot be opened with the keys at hand."""
+    try:
+        return vault.open_sealed(account.sealed_credentials, table=TABLE, row=str(account.pk), field="credentials")
+    except vault.VaultError as error:
+        raise CredentialsRejected(gettext_noop("The stored credential cannot be opened with the encryption keys of this installation.")) from error
+
+
+def pace_of(account: Account) -> Pace:
+    """Returns the account's pace: the provider's, with what the account's owner set."""
+    declared = account.provider.pace
+    return Pace(account.rate or declared.rate, declared.burst, account.concurrency or declared.concurrency, declared.cool_down)
+
+
+@asynccontextmanager
+async def connect(account: Account, *, patience: Patience = BACKGROUND, prompt: bool = False) -> AsyncIterator[Provider]:
+    """Opens the one way to an account's provider: guarded client, limiter and credential; what it learns is saved on leaving.
+
+    Usable for several calls within one event loop. Raises CredentialsRejected when the credential cannot be opened.
+    """
+    memory, kept = copy.deepcopy(account.memory), _open_kept(account)
+    limiter = RedisLimiter(settings.REDIS_URL)
+    pace = pace_of(account)
+    provider = account.provider(
+        egress.build_client(concurrency=pace.concurrency),
+        credentials_of(account),
+        base_url=account.base_url,
+        limiter=limiter,
+        identity=account.upstream_identity,
+        pace=pace,
+        patience=patience,
+        prompt=prompt,
+        memory=memory,
+        kept=kept,
+    )
+    memory_before, kept_before = copy.deepcopy(memory), dict(kept)
+    try:
+        yield provider
+    finally:
+        await provider.http.aclose()
+        await limiter.aclose()
+        learned = {name: value for name, value in memory.items() if value != memory_before.get(name)}
+        if learned or kept != kept_before:
+            await asyncio.to_thread(_save_learned, account, learned, kept if kept != kept_before else None)
+
+
+def _open_kept(account: Account) -> dict[str, str]:
+    if not account.sealed_kept:
+        return {}
+    try:
+        opened = vault.open_sealed(account.sealed_kept, table=TABLE, row=str(account.pk), field="kept")
+    except vault.VaultError:
+        return {}  # only a cache: it is fetched again
+    return {name: value.reveal() for name, value in opened.items()}
+
+
+def _save_learned(account: Account, learned: dict[str, Any], kept: dict[str, str] | None) -> None:
+    """Adds what a connection learned to what the account remembers now; another connection may have learned something else meanwhile."""
+    try:
+        with transaction.atomic():
+            row = Account.objects.select_for_update().only("memory").get(pk=account.pk)
+            account.memory = row.memory | learned
+            changes: dict[str, Any] = {"memory": account.memory}
+            if kept is not None:
+                changes["sealed_kept"] = vault.seal(kept, table=TABLE, row=str(account.pk), field="kept") if kept else ""
+            Account.objects.filter(pk=account.pk).update(**changes)
+    except Account.DoesNotExist:
+        pass  # deleted meanwhile
+    finally:
+        connection.close()  # this thread's own
+
+
+class Line:
+    """A connection held open for several calls from ordinary (not async) code, one after the other."""
+
+    def __init__(self, runner: asyncio.Runner, provider: Provider) -> None:
+        self._runner = runner
+        self.provider = provider
+
+    def run(self, operation: Callable[[Provider], Awaitable[T]]) -> T:
+        """Returns the result of one operation; raises its ProviderError."""
+
+        async def once() -> T:
+            return await operation(self.provider)
+
+        return self._runner.run(once())
+
+
+@contextmanager
+def line(account: Account, *, patience: Patience = BACKGROUND, prompt: bool = False) -> Iterator[Line]:
+    """Opens a connection for several calls; the account's health follows what happens on it."""
+    with asyncio.Runner() as runner:
+        context = connect(account, patience=patience, prompt=prompt)
+        try:
+            provider = runner.run(_enter(context))
+            try:
+                yield Line(runner, provider)
+            finally:
+                runner.run(_leave(context))
+        except ProviderError as error:
+            note_failure(account, error)
+            raise
+    note_success(account)
+
+
+async def _enter(context: Any) -> Provider:
+    return await context.__aenter__()
+
+
+async def _leave(context: Any) -> None:
+    await context.__aexit__(None, None, None)
+
+
+def call(account: Account, operation: Callable[[Provider], Awaitable[T]], *, patience: Patience = PROMPT, prompt: bool = True) -> T:
+    """Runs one operation on an account to its end, with a client of its own, and returns its result; raises its ProviderError."""
+    with line(account, patience=patience, prompt=prompt) as held:
+        return held.run(operation)
+
+
+# --- health -------------------------------------------------------------------------------------------------------------------------
+
+_HEALTH: dict[type[ProviderError], Health] = {
+    CredentialsRejected: Health.NEEDS_REAUTH,
+    RateLimited: Health.RATE_LIMITED,
+    ProviderUnavailable: Health.UNREACHABLE,
+    MalformedAnswer: Health.UNREACHABLE,
+    AddressRefused: Health.UNREACHABLE,
+}
+
+
+def note_failure(account: Account, error: ProviderError) -> None:
+    """Notes on the account what an error says about it; errors about one conversation say nothing, and so do those of a credential replaced since."""
+    health = next((state for kind, state in _HEALTH.items() if isinstance(error, kind)), None)
+    if health is None or isinstance(error, NotFound | Unsupported | OutcomeUnknown):
+        return
+    account.health, account.cause, account.cause_detail = health, error.kind, explain.pack(error)[:400]
+    same = Account.objects.filter(pk=account.pk, sealed_credentials=account.sealed_credentials)
+    same.update(health=account.health, cause=account.cause, cause_detail=account.cause_detail)
+
+
+def note_success(account: Account) -> None:
+    """Notes that the account works; at most one write a minute while it goes on working."""
+    now = timezone.now()
+    fresh = account.last_success_at and (now - account.last_success_at).total_seconds() < 60
+    if account.health == Health.OK and fresh:
+        return
+    account.health, account.cause, account.cause_detail, account.last_success_at = Health.OK, "", "", now
+    same = Account.objects.filter(pk=account.pk, sealed_credentials=account.sealed_credentials)
+    same.update(health=Health.OK, cause="", cause_detail="", last_success_at=now)
+
+
+# --- testing ------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class TestReport:
+    """What a test of a credential found; `error` is set when it failed, `conversations` and `models` are None when not told."""
+
+    who: str = ""
+    user_id: str = ""
+    conversations: int | None = None
+    at_least: bool = False  # the provider tells no total: `conversations` counts the first page
+    models: int | None = None
+    latency_ms: int | None = None
+    expires_at: datetime | None = None
+    error: ProviderError | None = None
+    models_error: ProviderError | None = None  # the credential works, but the models could not be read
+    notes: list[str] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    __test__ = False  # not a test class, whatever its name says
+
+    @property
+    def ok(self) -> bool:
+        """True when the credential works."""
+        return self.error is None
+
+
+def test_credentials(provider_key: str, base_url: str, credentials: Mapping[str, str]) -> TestReport:
+    """Tries a credential that is not stored yet: who it is, how many conversations and models, and how fast; never raises ProviderError."""
+
+    async def attempt() -> TestReport:
+        limiter = RedisLimiter(settings.REDIS_URL)
+        provider = get_provider(provider_key)(
+            egress.build_client(concurrency=2),
+            {name: Secret(value) for name, value in credentials.items()},
+            base_url=base_url,
+            limiter=limiter,
+            patience=Patience(attempts=2, seconds=8.0),
+            prompt=True,
+        )
+        try:
+            return await inspect(provider)
+        finally:
+            await provider.http.aclose()
+            await limiter.aclose()
+
+    return asyncio.run(attempt())
+
+
+async def inspect(provider: Provider) -> TestReport:
+    """Asks a connected provider what the test of an account shows; what cannot be counted is a note, not a failure."""
+    report = TestReport(expires_at=provider.expires_at())
+    try:
+        started = time.perf_counter()
+        identity = await provider.check()
+        report.latency_ms = round((time.perf_counter() - started) * 1000)
+        report.who, report.user_id = identity.name or identity.user_id, identity.user_id
+        report.expires_at = identity.expires_at or report.expires_at
+        page = await provider.list_conversations()
+        report.conversations = page.total if page.total is not None else len(page.items)
+        report.at_least = page.total is None and page.next is not None
+    except ProviderError as error:
+        report.error = error
+        return report
+    if provider.capability(Op.MODELS).available:
+        try:
+            report.models = len(await provider.list_models())
+        except ProviderError as error:
+            report.models_error = error
+            report.notes.append(str(error))
+    report.memory = dict(provider.memory)
+    return report
+
+
+test_credentials.__test__ = False  # type: ignore[attr-defined]
+
+
+# --- adding, replacing, deleting ----------------------------------------------------------------------------------------------------
+
+
+def clean_credentials(provider: type[Provider], given: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the credential document as stored; raises ValidationError with messages by field.
+
+    A document from a file may hold numbers and lists of them (agent ids); null stands for a field that is left out.
+    """
+    known = {field.name for field in provider.credential_fields}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ValidationError({"": [_("%(provider)s has no field %(name)s.") % {"provider": provider.name, "name": ", ".join(unknown)}]})
+    clean = provider.clean_credentials({name: _as_text(name, value) for name, value in given.items() if value is not None})
+    errors = provider.check_credentials(clean)
+    if errors:
+        raise ValidationError({name: [_(message)] for name, message in errors.items()})
+    return clean
+
+
+def _as_text(name: str, value: Any) -> str:
+    """Returns a value of a credential document as a form would give it; raises ValidationError for one that is neither text nor numbers."""
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(part, bool) or not isinstance(part, str | int) for part in parts):
+        raise ValidationError({name: [_("This must be text.")]})
+    return ", ".join(map(str, parts))
+
+
+def hints_for(provider: type[Provider], credentials: Mapping[str, str]) -> dict[str, str]:
+    """Returns what may be shown of a credential: open fields as they are, of secrets the last characters."""
+    secret = {field.name: field.secret for field in provider.credential_fields}
+    return {name: str(Secret(value)) if secret.get(name, True) else value for name, value in credentials.items()}
+
+
+def identity_of(provider_key: str, base_url: str, user_id: str, account_id: Any) -> str:
+    """Returns the upstream identity: limits and write claims of two accounts with the same one are shared."""
+    host = urlsplit(base_url).netloc
+    return f"{provider_key}:{host}:{user_id}"[:120] if user_id else f"{provider_key}:{host}:account-{account_id}"[:120]
+
+
+@transaction.atomic
+def add_account(
+    owner: User, provider_key: str, label: str, base_url: str, credentials: Mapping[str, str], *, report: TestReport | None = None
+) -> Account:
+    """Stores a new account with its sealed credential and returns it; raises ValidationError for a label used before."""
+    account = Account(owner=owner, provider_key=provider_key, label=label.strip(), base_url=base_url)
+    _take_credentials(account, credentials, report)
+    try:
+        with transaction.atomic():
+            account.save(force_insert=True)
+    except IntegrityError as error:
+        raise ValidationError({"label": [_("You already have an account with this label.")]}) from error
+    _tell(signals.account_connected, account, replaced=False)
+    return account
+
+
+@transaction.atomic
+def replace_credentials(account: Account, credentials: Mapping[str, str], *, base_url: str | None = None, report: TestReport | None = None) -> None:
+    """Gives an account a new credential; its id, its conversations and its jobs stay."""
+    if base_url is not None:
+        account.base_url = base_url
+    account.sealed_kept, account.cause, account.cause_detail = "", "", ""
+    _take_credentials(account, credentials, report)
+    account.save(update_fields=_CREDENTIAL_COLUMNS)  # not all: a worker may be writing down how far its reading is
+    _tell(signals.account_connected, account, replaced=True)
+
+
+def _tell(signal: Signal, account: Account, **more: Any) -> None:
+    """Sends a signal once the change is stored."""
+    transaction.on_commit(partial(signal.send, sender=Account, account=account, **more))
+
+
+def other_user(account: Account, report: TestReport) -> bool:
+    """True when a tested credential belongs to another upstream user than the account; False also where one of the two is not known."""
+    known = account.upstream_identity and account.upstream_identity != identity_of(account.provider_key, account.base_url, "", account.pk)
+    return bool(known and report.user_id) and account.upstream_identity != identity_of(
+        account.provider_key, account.base_url, report.user_id, account.pk
+    )
+
+
+def rename_account(account: Account, label: str) -> None:
+    """Gives an account another label; raises ValidationError for one used before."""
+    try:
+        with transaction.atomic():
+            Account.objects.filter(pk=account.pk).update(label=label.strip())
+    except IntegrityError as error:
+        raise ValidationError({"label": [_("You already have an account with this label.")]}) from error
+    account.label = label.strip()
+
+
+def pause_account(account: Account) -> None:
+    """Stops reading and writing through an account until it is resumed; what waits for it keeps waiting."""
+    if Account.objects.filter(pk=account.pk, paused_at__isnull=True).update(paused_at=timezone.now()):
+        account.refresh_from_db()
+        _tell(signals.account_paused, account)
+
+
+def resume_account(account: Account) -> None:
+    """Lets a paused account go on with what waited for it."""
+    if Account.objects.filter(pk=account.pk, paused_at__isnull=False).update(paused_at=None):
+        account.refresh_from_db()
+        _tell(signals.account_resumed, account)
+
+
+_CREDENTIAL_COLUMNS = [
+    "base_url",
+    "sealed_credentials",
+    "sealed_kept",
+    "hints",
+    "memory",
+    "upstream_identity",
+    "upstream_name",
+    "credential_expires_at",
+    "health",
+    "cause",
+    "cause_detail",
+    "last_success_at",
+]
+
+
+def _take_credentials(account: Account, credentials: Mapping[str, str], report: TestReport | None) -> None:
+    account.sealed_credentials = vault.seal(dict(credentials), table=TABLE, row=str(account.pk), field="credentials")
+    account.hints = hints_for(account.provider, credentials)
+    account.health = Health.OK if report and report.ok else Health.UNKNOWN
+    account.upstream_name = report.who[:200] if report else account.upstream_name
+    account.credential_expires_at = report.expires_at if report else None
+    account.memory = dict(account.memory) | (report.memory if report else {})
+    user_id = report.user_id if report else ""
+    account.upstream_identity = identity_of(account.provider_key, account.base_url, user_id, account.pk)
+    if report and report.ok:
+        account.last_success_at = timezone.now()
+
+
+def delete_account(account: Account, *, by: User | None = None) -> None:
+    """Deletes an account here with its conversations, items and seals, in the name of `by` (default: its owner); nothing changes at the provider."""
+    with transaction.atomic():
+        signals.account_leaving.send(sender=Account, account=account, by=by or account.owner)
+        account.delete()
+
+
+def merge_credentials(provider: type[Provider], stored: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Returns a stored credential document with the given fields replaced; an empty secret keeps what is stored."""
+    secrets = {field.name for field in provider.credential_fields if field.secret}
+    kept = {name: value for name, value in stored.items() if name in secrets or name not in given}
+    return kept | {name: value for name, value in given.items() if value or name not in secrets}
+
+
+def test_account(account: Account) -> TestReport:
+    """Tries a stored credential and notes what it says about the account's health."""
+    was_refused = account.health == Health.NEEDS_REAUTH
+    try:
+        report = call(account, inspect)
+    except ProviderError as error:
+        return TestReport(error=error)
+    if report.error is not None:
+        note_failure(account, report.error)
+        return report
+    Account.objects.filter(pk=account.pk).update(
+        upstream_name=report.who[:200],
+        upstream_identity=identity_of(account.provider_key, account.base_url, report.user_id, account.pk),
+        credential_expires_at=report.expires_at,
+    )
+    account.refresh_from_db()
+    if was_refused:
+        _tell(signals.account_connected, account, replaced=True)
+    return report
+
+
+test_account.__test__ = False  # type: ignore[attr-defined]
+
+
+def refresh_models(account: Account) -> int:
+    """Reads the account's model catalogue and returns how many models it has; entries that vanished are marked gone, never dropped."""
+    if not account.provider.capability(Op.MODELS).available:
+        return 0
+    found = call(account, lambda provider: provider.list_models(), patience=BACKGROUND, prompt=False)
+    return store_models(account, list(found))
+
+
+@transaction.atomic
+def store_models(account: Account, found: list[Any]) -> int:
+    """Writes a catalogue as just read; raises nothing."""
+    now = timezone.now()
+    rows = [
+        CatalogueModel(
+            account=account,
+            model_id=entry.id[:200],
+            name=entry.name[:200],
+            group=entry.group[:100],
+            price=entry.price[:100],
+            note=entry.note,
+            is_default=entry.is_default,
+            order=order,
+        )
+        for order, entry in enumerate(found)
+    ]
+    CatalogueModel.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["account", "model_id"],
+        update_fields=["name", "group", "price", "note", "is_default", "order", "gone_at"],
+    )
+    gone = CatalogueModel.objects.filter(account=account, gone_at__isnull=True).exclude(model_id__in=[row.model_id for row in rows])
+    gone.update(gone_at=now)
+    Account.objects.filter(pk=account.pk).update(models_at=now)
+    account.models_at = now
+    return len(rows)

@@ -1,0 +1,13 @@
+"""What happens to accounts, for whoever keeps something that depends on them; sent after the change has been stored.
+
+Every signal carries `account`. `account_connected` also carries `replaced`: False for a new account, True when an account that was there
+before got a new credential or turned out to work again. `account_leaving` is the exception: it is sent while the account is still there,
+inside the transaction that deletes it, with the user who does so as `by`.
+"""
+
+from django.dispatch import Signal
+
+account_connected = Signal()
+account_paused = Signal()
+account_resumed = Signal()
+account_leaving = Signal()

@@ -1,0 +1,19 @@
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("", views.account_list, name="account_list"),
+    path("around/", views.account_around, name="account_around"),
+    path("new/", views.account_add, name="account_add"),
+    path("new/<slug:provider_key>/", views.account_add_provider, name="account_add_provider"),
+    path("new/<slug:provider_key>/test/", views.account_test_new, name="account_test_new"),
+    path("<uuid:pk>/", views.account_detail, name="account_detail"),
+    path("<uuid:pk>/edit/", views.account_edit, name="account_edit"),
+    path("<uuid:pk>/edit/test/", views.account_test_edit, name="account_test_edit"),
+    path("<uuid:pk>/test/", views.account_test, name="account_test"),
+    path("<uuid:pk>/pause/", views.account_pause, name="account_pause"),
+    path("<uuid:pk>/resume/", views.account_resume, name="account_resume"),
+    path("<uuid:pk>/pace/", views.account_pace, name="account_pace"),
+    path("<uuid:pk>/delete/", views.account_delete, name="account_delete"),
+]

@@ -1,0 +1,5 @@
+"""The installation: settings, processes, HTTP conventions. Imports no app."""
+
+from config.celery import app as celery_app
+
+__all__ = ["celery_app"]

@@ -1,0 +1,100 @@
+"""What every page shows around its content: the person's language and theme, the accounts, and what needs attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Count, Q
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from accounts.explain import said
+from accounts.models import Account, Health
+from accounts.presenters import count_note, provider_mark
+
+from . import workers
+from .models import Job
+
+
+def around(request: HttpRequest) -> dict[str, Any]:
+    """Adds sidebar, banners, language and theme to every page of a signed-in person; fragments pay nothing for what they do not show."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return {"ui_theme": request.COOKIES.get("theme", "")}
+    return {
+        "ui_theme": user.theme,
+        "sidebar": _Lazy(lambda: _sidebar(request)),
+        "banners": _Lazy(lambda: _banners(request)),
+    }
+
+
+class _Lazy:
+    """Computes once, when a template first looks."""
+
+    def __init__(self, compute: Any) -> None:
+        self._compute = compute
+        self._value: Any = None
+
+    def _get(self) -> Any:
+        if self._compute is not None:
+            self._value, self._compute = self._compute(), None
+        return self._value
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._get()[key]
+
+    def __iter__(self) -> Any:
+        return iter(self._get())
+
+    def __len__(self) -> int:
+        return len(self._get())
+
+
+def _sidebar(request: HttpRequest) -> dict[str, Any]:
+    present = Count("conversations", filter=Q(conversations__gone_at__isnull=True))
+    accounts = list(Account.objects.visible_to(request.user).annotate(count=present))
+    chosen = set(request.GET.getlist("account"))
+    path = request.path
+    rows = [
+        {
+            "id": account.pk,
+            "label": account.label,
+            "provider_key": account.provider_key,
+            **provider_mark(account),
+            "count": account.count,
+            "count_note": said(count_note(account)),
+            "health": "ok" if account.health == Health.UNKNOWN else account.health,
+            "health_label": account.get_health_display(),
+            "url": f"{reverse('conversation_list')}?account={account.pk}",
+            "active": chosen == {str(account.pk)},
+        }
+        for account in accounts
+    ]
+    return {
+        "nav_active": "jobs" if path.startswith("/jobs/") else "accounts" if path.startswith("/accounts/") else "conversations",
+        "running_jobs": Job.objects.visible_to(request.user).live().count(),
+        "accounts": rows,
+        "total_count": sum(row["count"] for row in rows),
+    }
+
+
+def _banners(request: HttpRequest) -> list[dict[str, str]]:
+    """Returns what a person should know on every page: no worker while work waits, accounts that need a new credential."""
+    banners: list[dict[str, str]] = []
+    waiting = Job.objects.visible_to(request.user).live().filter(n_pending__gt=0)
+    syncing = Account.objects.visible_to(request.user).filter(sync_state="queued")
+    if (waiting.exists() or syncing.exists()) and not workers.online():
+        banners.append({"level": "danger", "text": _("No worker is online, so nothing in the queue moves. Start one with “make run”.")})
+    dead = Account.objects.visible_to(request.user).filter(health=Health.NEEDS_REAUTH)
+    for account in dead[:3]:
+        banners.append(
+            {
+                "level": "warning",
+                "text": _("%(account)s: the provider does not accept its credential any more. What is shown is our last copy.")
+                % {"account": account.label},
+                "url": reverse("account_edit", args=[account.pk]),
+                "url_text": _("Replace the credential"),
+            }
+        )
+    return banners

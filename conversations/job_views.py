@@ -1,0 +1,255 @@
+"""The pages of bulk jobs: compose, preview, run, results. Each view fetches through the scoped set and calls one function of jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefresh, trigger_client_event
+
+from accounts.models import User
+from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
+
+from . import job_presenters as presenters
+from . import jobs, reports, titles, wake
+from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected
+from .models import COUNTERS, Action, Job, JobItem, Order
+
+
+def _find(request: HttpRequest, pk: int) -> Job:
+    return get_object_or_404(Job.objects.visible_to(request.user).select_related("actor"), pk=pk)
+
+
+def _editable(request: HttpRequest, pk: int) -> Job:
+    return get_object_or_404(Job.objects.editable_by(request.user).select_related("actor"), pk=pk)
+
+
+def _user(request: HttpRequest) -> User:
+    """Who asks; nobody gets here without having signed in."""
+    return cast(User, request.user)
+
+
+def _go(request: HttpRequest, name: str, *arguments: Any) -> HttpResponse:
+    address = reverse(name, args=arguments)
+    return HttpResponseClientRedirect(address) if wants_fragment(request) else redirect(address)
+
+
+def _say(request: HttpRequest, text: str, level: int = messages.INFO) -> None:
+    messages.add_message(request, level, text)
+
+
+# --- composing ----------------------------------------------------------------------------------------------------------------------
+
+
+@require_POST
+def job_create(request: HttpRequest) -> HttpResponse:
+    """Freezes what was selected in the list and goes on to say what to do with it."""
+    try:
+        rows, how = selected(request.user, request.POST)
+        job = jobs.create(_user(request), request.POST.get("action", ""), rows, selection=how)
+    except ValidationError as error:
+        if wants_fragment(request):
+            return hx_toast(HttpResponse(status=204), " ".join(error.messages), "danger")
+        _say(request, " ".join(error.messages), messages.ERROR)
+        return redirect(safe_next(request))
+    return _go(request, "job_compose", job.pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def job_compose(request: HttpRequest, pk: int) -> HttpResponse:
+    """What to do with a frozen selection: a model for each provider, or a way to make titles."""
+    job = _editable(request, pk)
+    if job.order != Order.DRAFT:
+        _say(request, _("This job has been started; make a new one."), messages.WARNING)
+        return _go(request, "job_detail", job.pk)
+    given = request.POST if request.method == "POST" else request.GET
+    action = given.get("action", "")
+    action = action if action in Action.values else job.action
+    parts = parts_of(job)
+    form = (SwitchModelForm if action == Action.SWITCH_MODEL else TitleForm)(job, parts, request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            job.action = action
+            jobs.plan(job, form.params)
+            return _go(request, "job_detail", job.pk)
+        except ValidationError as error:
+            form.add_error(None, error)
+    examples = _examples(job, form) if isinstance(form, TitleForm) else None
+    context = {"job": job, "action": action, "actions": Action.choices, "form": form, "parts": parts, "examples": examples}
+    context |= {"total": job.total, "seen": job.selection.get("count")}
+    return render(request, "jobs/compose.html", context, status=422 if form.errors else 200)
+
+
+def _examples(job: Job, form: TitleForm) -> dict[str, Any]:
+    """What the live example shows for what is typed so far: a few titles, or why there are none."""
+    given = {name: form[name].value() or "" for name in ("mode", "template", "find", "replace")}
+    params = {"find": given["find"], "replace": given["replace"]} if given["mode"] == "replace" else {"template": given["template"]}
+    if given["mode"] == "generate" or params.get("find") == "":
+        return {"rows": [], "text": ""}
+    if "template" in params:
+        try:
+            titles.check_template(params["template"])
+        except ValidationError as error:
+            return {"rows": [], "text": " ".join(error.messages)}
+    rows = presenters.title_examples(job, params)
+    return {"rows": rows, "text": "" if rows else _("None of the first titles contains this.") if "find" in params else ""}
+
+
+@require_safe
+def job_example(request: HttpRequest, pk: int) -> HttpResponse:
+    """How the first selected conversations would be titled by what is being typed."""
+    job = _editable(request, pk)
+    return render(request, "jobs/_examples.html", {"examples": _examples(job, TitleForm(job, [], request.GET))})
+
+
+# --- the preview and the job ----------------------------------------------------------------------------------------------------------
+
+
+@require_safe
+def job_detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """A draft's preview, or the started job; the same address answers what the page polls."""
+    job = _find(request, pk)
+    if job.order == Order.DRAFT:
+        return _preview(request, job, StartForm()) if job.planned_at else _go(request, "job_compose", job.pk)
+    if wants_fragment(request) and request.htmx.target == "job-preview":  # type: ignore[attr-defined]  # it has been started elsewhere
+        return HttpResponseClientRedirect(reverse("job_detail", args=[job.pk]))
+    response = render_page_or_fragment(request, "jobs/detail.html", "jobs/_live.html", presenters.live_context(job, request.GET))
+    return response if job.is_live else trigger_client_event(response, "jobs-changed")
+
+
+def _preview(request: HttpRequest, job: Job, form: StartForm, status: int = 200) -> HttpResponse:
+    context = presenters.preview_context(job, request.GET) | {"form": form, "polled": wants_fragment(request)}
+    if wants_fragment(request) and request.GET.get("bar", "1" if context["changes"] else "0") != ("1" if context["changes"] else "0"):
+        return HttpResponseClientRefresh()  # reading at the provider showed that there is something to run after all, or nothing
+    return render_page_or_fragment(request, "jobs/preview.html", "jobs/_preview.html", context, status=status)
+
+
+@require_POST
+def job_check(request: HttpRequest, pk: int) -> HttpResponse:
+    """Asks the workers once more to read what a preview holds."""
+    job = _editable(request, pk)
+    for account_id in job.items.unchecked().order_by().values_list("account_id", flat=True).distinct():
+        wake.check(job.pk, account_id)
+    return _preview(request, job, StartForm()) if wants_fragment(request) and job.order == Order.DRAFT else _go(request, "job_detail", pk)
+
+
+@require_POST
+def job_start(request: HttpRequest, pk: int) -> HttpResponse:
+    """Runs a planned draft; a second click or a repeated request finds it running and only shows it."""
+    job = _editable(request, pk)
+    form = StartForm(request.POST)
+    try:
+        form.is_valid()
+        note, count = form.cleaned_data.get("note"), form.cleaned_data.get("typed_count")
+        if not form.errors:
+            jobs.start(_user(request), job, note=note or "", typed_count=count)
+            return _go(request, "job_detail", job.pk)
+    except ValidationError as error:
+        form.add_error(None, error)
+    if job.order != Order.DRAFT or not job.planned_at:
+        return _go(request, "job_detail", job.pk)
+    return _preview(request, job, form, status=422)
+
+
+@require_POST
+def job_discard(request: HttpRequest, pk: int) -> HttpResponse:
+    """Throws a draft away; nothing was changed by it."""
+    job = _editable(request, pk)
+    if not jobs.discard(_user(request), job):
+        _say(request, _("This job has been started, so it stays as a record."), messages.WARNING)
+        return _go(request, "job_detail", pk)
+    _say(request, _("The preview was discarded; nothing was changed."))
+    return _go(request, "job_list")
+
+
+# --- orders ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _live(request: HttpRequest, pk: int, done: str, level: str = "info") -> HttpResponse:
+    """Shows the job after an order, with a toast."""
+    if not wants_fragment(request):
+        _say(request, done)
+        return redirect("job_detail", pk)
+    job = _find(request, pk)
+    response = hx_toast(render(request, "jobs/_live.html", presenters.live_context(job, request.GET)), done, level)
+    return trigger_client_event(response, "jobs-changed")
+
+
+@require_POST
+def job_order(request: HttpRequest, pk: int, order: str) -> HttpResponse:
+    """Pause, resume, cancel or retry; what came too late says so."""
+    job = _editable(request, pk)
+    if job.order == Order.DRAFT:
+        return _go(request, "job_detail", pk)
+    if order == "retry":
+        count = jobs.retry(_user(request), job)
+        again = ngettext("%(count)d conversation is tried once more.", "%(count)d conversations are tried once more.", count) % {"count": count}
+        return _live(request, pk, again if count else _("Nothing is left to retry."))
+    function, done = {
+        "pause": (jobs.pause, _("Pausing: what is under way ends, nothing new begins.")),
+        "resume": (jobs.resume, _("The job goes on.")),
+        "cancel": (jobs.cancel, _("Cancelled: what is under way ends, the rest is not started.")),
+    }[order]
+    return _live(request, pk, done if function(_user(request), job) else _("The job is not in that state any more."))
+
+
+@require_POST
+def job_decide(request: HttpRequest, pk: int, item_pk: int) -> HttpResponse:
+    """Ends a conflict: keeps the provider's value, or overwrites the value that was shown."""
+    job = _editable(request, pk)
+    item = get_object_or_404(JobItem.objects.filter(job=job), pk=item_pk)
+    overwrite = request.POST.get("overwrite") == "1"
+    if not jobs.decide(_user(request), item, overwrite=overwrite):
+        return _live(request, pk, _("This has been decided already."))
+    return _live(request, pk, _("It will be overwritten.") if overwrite else _("The provider's value is kept."))
+
+
+# --- results --------------------------------------------------------------------------------------------------------------------------
+
+
+def _json_lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """One JSON document, an array with one item per line."""
+    before = "["
+    for row in rows:
+        yield f"{before}\n{json.dumps(row, ensure_ascii=False, cls=DjangoJSONEncoder)}"
+        before = ","
+    yield "\n]\n" if before == "," else "[]\n"
+
+
+@require_safe
+def job_report(request: HttpRequest, pk: int, kind: str) -> HttpResponse | StreamingHttpResponse:
+    """The results as a file, all of them or those of the statuses in the address."""
+    job = _find(request, pk)
+    statuses = request.GET.getlist("status")
+    if kind not in ("csv", "json") or any(status not in COUNTERS for status in statuses):
+        raise Http404
+    rows = reports.rows(job, statuses)
+    lines, content_type = (reports.csv_lines(rows), "text/csv; charset=utf-8") if kind == "csv" else (_json_lines(rows), "application/json")
+    name = "-".join([str(job), *statuses])
+    return StreamingHttpResponse(lines, content_type=content_type, headers={"Content-Disposition": f'attachment; filename="{name}.{kind}"'})
+
+
+# --- the list -------------------------------------------------------------------------------------------------------------------------
+
+
+@require_safe
+def job_list(request: HttpRequest) -> HttpResponse:
+    """All jobs that one may see: running, previews, finished."""
+    context = presenters.list_context(Job.objects.visible_to(request.user), request.GET)
+    return render_page_or_fragment(request, "jobs/list.html", "jobs/_list.html", context)
+
+
+@require_safe
+def job_badge(request: HttpRequest) -> HttpResponse:
+    """The number of running jobs beside "Jobs" in the sidebar."""
+    return render(request, "_jobs_badge.html", {"sidebar": {"running_jobs": Job.objects.visible_to(request.user).live().count()}})

@@ -1,0 +1,430 @@
+"""Bulk jobs from selection to report: create a draft, plan and check its preview, start, pause, cancel, retry.
+
+A draft freezes its selection as items, so the number in the bar, in the preview and in the run is one number. Planning fills what each item
+expects and aims at; checking reads the provider and corrects that. Nothing here writes to a provider: lanes do.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.cache import cache
+from django.core.exceptions import EmptyResultSet, PermissionDenied, ValidationError
+from django.db import connection, transaction
+from django.db.models import Count, F, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import Account, User
+from accounts.providers.records import RemoteConversation
+from accounts.providers.schema import Op
+
+from . import titles, wake
+from .models import Action, Conversation, Job, JobItem, JobState, Order
+from .states import ItemStatus, finish_if_done, recount, transition_all
+
+S = ItemStatus
+CHUNK = 2000
+DRAFTS_KEPT = timedelta(days=1)
+CONFIRM_ABOVE = 200  # a job of more changes needs its number typed
+PACE_SECONDS = 60
+OPS = {Action.SWITCH_MODEL: Op.SWITCH_MODEL, Action.SET_TITLE: Op.RENAME}
+
+
+# --- selecting ----------------------------------------------------------------------------------------------------------------------
+
+
+def create(user: User, action: str, conversations: QuerySet[Conversation], *, selection: dict[str, Any] | None = None) -> Job:
+    """Returns a draft whose items are exactly those of `conversations` that the user may change.
+
+    Raises ValidationError for an unknown action or when nothing is left.
+    """
+    if action not in Action.values:
+        raise ValidationError(_("There is no action “%(action)s”.") % {"action": action})
+    editable = conversations.editable_by(user).order_by("account_id", "rank", "-sort_at", "-pk")  # type: ignore[attr-defined]
+    with transaction.atomic():
+        job = Job.objects.create(actor=user, action=action, selection=selection or {})
+        count = _insert_items(job, editable)
+        if not count:
+            raise ValidationError(_("Nothing is selected that you may change."))
+        Job.objects.filter(pk=job.pk).update(n_pending=count)
+        job.n_pending = count
+    return job
+
+
+def _insert_items(job: Job, conversations: QuerySet[Conversation]) -> int:
+    """Copies the selection into items with one statement, numbered in its order."""
+    order = [F("account_id").asc(), F("rank").asc(nulls_last=True), F("sort_at").desc(), F("pk").desc()]
+    rows = conversations.order_by().annotate(n=Window(RowNumber(), order_by=order))
+    try:
+        sql, params = rows.values_list("n", "account_id", "pk", "remote_id", "title", "rank").query.sql_with_params()
+    except EmptyResultSet:
+        return 0  # known without asking: no ids were given
+    table = connection.ops.quote_name(JobItem._meta.db_table)
+    columns = "ordinal, account_id, conversation_id, remote_id, title, rank, job_id, status, reason, detail, attempts, tries, lease"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({columns}) SELECT chosen.*, %s, %s, '', '', 0, 0, '' FROM ({sql}) AS chosen",
+            [job.pk, S.PENDING.value, *params],
+        )
+        return int(cursor.rowcount)
+
+
+# --- planning -----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one item starts with."""
+
+    expected: dict[str, Any] | None
+    target: dict[str, Any] | None
+    status: ItemStatus = S.PENDING
+    reason: str = ""
+
+
+def check_params(action: str, params: dict[str, Any]) -> None:
+    """Raises ValidationError when a job's parameters cannot be planned with.
+
+    switch-model: {"targets": {account id, provider key or "*": catalogue id}}; set-title: {"template"}, {"find", "replace"} or {"generate": true}.
+    """
+    if action == Action.SWITCH_MODEL:
+        targets = params.get("targets")
+        if not isinstance(targets, dict) or not any(targets.values()):
+            raise ValidationError(_("Choose a model for at least one account."))
+    elif "find" in params:
+        if not params["find"]:
+            raise ValidationError(_("Write what is to be found."))
+    elif not params.get("generate"):
+        titles.check_template(params.get("template", ""))
+
+
+def plan(job: Job, params: dict[str, Any]) -> Job:
+    """Fills expected value, target and reason of every item from our own copy and returns the job with exact counters.
+
+    Raises ValidationError for parameters that cannot be used and for a job that is no draft any more. Sends nothing.
+    """
+    check_params(job.action, params)
+    if job.order != Order.DRAFT:
+        raise ValidationError(_("This job has been started; make a new one."))
+    job.params = params
+    with transaction.atomic():
+        # Planned and started at the same moment: whoever comes second is refused or waits.
+        if not Job.objects.select_for_update().filter(pk=job.pk, order=Order.DRAFT).exists():
+            raise ValidationError(_("This job has been started; make a new one."))
+        accounts = {account.pk: account for account in Account.objects.filter(jobitem__job=job).distinct()}
+        taken: set[tuple[str, str]] = set()
+        for account in accounts.values():
+            names = dict(account.catalogue.values_list("model_id", "name"))
+            chosen = chosen_model(job, account)
+            _check_offered(account, chosen)
+            rows = job.items.filter(account=account).select_related("conversation").order_by("ordinal")
+            batch: list[tuple[Any, ...]] = []
+            for item in rows.iterator(chunk_size=CHUNK):
+                key = (account.upstream_identity, item.remote_id)
+                made = Plan(None, None, S.SKIPPED, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
+                taken.add(key)
+                batch.append((_dump(made.expected), _dump(made.target), made.status.value, made.reason, item.pk))
+                if len(batch) >= CHUNK:
+                    _write_plans(batch)
+                    batch = []
+            _write_plans(batch)
+        job.planned_at = timezone.now()
+        job.save(update_fields=["action", "params", "planned_at"])
+        recount(job)
+    for account_id in job.items.unchecked().order_by().values_list("account_id", flat=True).distinct():
+        wake.check(job.pk, account_id)
+    return job
+
+
+def _dump(values: dict[str, Any] | None) -> str | None:
+    return None if values is None else json.dumps(values, ensure_ascii=False)
+
+
+def _write_plans(batch: list[tuple[Any, ...]]) -> None:
+    if not batch:
+        return
+    table = connection.ops.quote_name(JobItem._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.executemany(f"UPDATE {table} SET expected = %s, target = %s, status = %s, reason = %s, checked_at = NULL WHERE id = %s", batch)
+
+
+def chosen_model(job: Job, account: Account) -> str:
+    """Returns the catalogue id that a switch-model job aims at for an account, "" when none was chosen."""
+    targets = job.params.get("targets") or {}
+    return str(targets.get(str(account.pk)) or targets.get(account.provider_key) or targets.get("*") or "")
+
+
+def _check_offered(account: Account, chosen: str) -> None:
+    catalogue = account.catalogue.filter(gone_at__isnull=True)
+    if chosen and account.provider.capability(Op.SWITCH_MODEL).available and catalogue.exists() and not catalogue.filter(model_id=chosen).exists():
+        raise ValidationError(_("%(account)s does not offer the model “%(model)s”.") % {"account": account.label, "model": chosen})
+
+
+def evaluate(job: Job, item: JobItem, account: Account, chosen: str, names: dict[str, str], first_message: str | None = None) -> Plan:
+    """Returns what an item starts with, from its conversation's row as it is now."""
+    row, provider = item.conversation, account.provider
+    if row is None or row.gone_at is not None:
+        return Plan(None, None, S.SKIPPED, "gone")
+    generate = bool(job.params.get("generate"))
+    op = Op.GENERATE_TITLE if generate else OPS[Action(job.action)]
+    if not provider.capability(op).available:
+        return Plan(None, None, S.SKIPPED, "unsupported")
+    if job.action == Action.SWITCH_MODEL:
+        if not chosen:
+            return Plan(None, None, S.SKIPPED, "no_target")
+        expected = {"model": row.model_value}
+        target = {"model": provider.model_value(row.model_value, chosen)}
+    else:
+        expected = {"title": row.title}
+        if generate:
+            return Plan(expected, None)
+        made = titles.make(job.params, row, account, names.get(row.model or "", row.model or ""), item.ordinal, _first(row, first_message))
+        if made.values is None:
+            return Plan(expected, None, S.PENDING if made.reason == "needs_first_message" else S.SKIPPED, made.reason)
+        target = made.values
+    same = all(provider.same_value(name, expected.get(name), value) for name, value in target.items())
+    return Plan(expected, target, S.PENDING, "already_there" if same else "")
+
+
+def _first(row: Conversation, read: str | None) -> str | None:
+    return read if read is not None else row.first_message
+
+
+def is_settled_by_copy(item: JobItem) -> bool:
+    """True when an item of a preview will not be run at all."""
+    return item.status == S.SKIPPED
+
+
+# --- the preview --------------------------------------------------------------------------------------------------------------------
+
+# The groups of a preview: name -> what belongs to it. They add up to the selection.
+GROUPS: dict[str, Q] = {
+    "change": Q(status=S.PENDING) & ~Q(reason__in=["already_there", "needs_first_message"]),
+    "reading": Q(status=S.PENDING, reason="needs_first_message"),
+    "unchanged": Q(status=S.PENDING, reason="already_there"),
+    "unsupported": Q(status=S.SKIPPED, reason__in=["unsupported", "no_target"]),
+    "gone": Q(status=S.SKIPPED, reason="gone"),
+    "other": Q(status=S.SKIPPED) & ~Q(reason__in=["unsupported", "no_target", "gone"]),
+}
+
+
+def groups(job: Job) -> dict[str, int]:
+    """Returns how many items of a preview are in each group; the numbers add up to the job's total."""
+    return job.items.aggregate(**{name: Count("pk", filter=condition) for name, condition in GROUPS.items()})
+
+
+def changes(job: Job) -> int:
+    """Returns how many items of a preview would be changed: the number on the button. What is already there is only looked at."""
+    return job.items.filter(GROUPS["change"] | GROUPS["reading"]).count()
+
+
+def unchecked(job: Job) -> int:
+    """Returns how many items of a preview have not been read at their provider yet."""
+    return job.items.unchecked().count()
+
+
+def recheck(job: Job, account: Account, found: dict[int, RemoteConversation | None], first: dict[int, str]) -> None:
+    """Corrects items of a draft by what was just read: item id -> reading, None where the provider denied it; `first` holds first messages."""
+    names = dict(account.catalogue.values_list("model_id", "name"))
+    chosen = chosen_model(job, account)
+    now = timezone.now()
+    with transaction.atomic():
+        draft = Job.objects.select_for_update().filter(pk=job.pk, order=Order.DRAFT, planned_at=job.planned_at)
+        if not draft.exists():
+            return
+        for item in job.items.filter(pk__in=list(found), checked_at__isnull=True).select_related("conversation"):
+            made = Plan(None, None, S.SKIPPED, "gone")
+            if found[item.pk] is not None:
+                made = evaluate(job, item, account, chosen, names, first.get(item.pk))
+                if made.reason == "" and item.expected is not None and made.expected != item.expected:
+                    made = Plan(made.expected, made.target, made.status, "changed_since_listed")
+            job.items.filter(pk=item.pk).update(expected=made.expected, target=made.target, status=made.status, reason=made.reason, checked_at=now)
+        recount(job)
+
+
+# --- orders -------------------------------------------------------------------------------------------------------------------------
+
+
+def _mine(user: User, job: Job) -> None:
+    if not Job.objects.editable_by(user).filter(pk=job.pk).exists():
+        raise PermissionDenied
+
+
+def start(user: User, job: Job, *, note: str = "", typed_count: int | None = None) -> bool:
+    """Runs a planned draft and returns True; False when it runs already, so that a second click or a repeated request does nothing.
+
+    Above CONFIRM_ABOVE changes `typed_count` must be their number. Raises PermissionDenied, ValidationError.
+    """
+    _mine(user, job)
+    job.refresh_from_db()
+    if job.order != Order.DRAFT:
+        return False
+    if job.planned_at is None:
+        raise ValidationError(_("Choose what the job should do first."))
+    with transaction.atomic():
+        # A preview that was planned anew since it was read above is not the one that was agreed to.
+        draft = Job.objects.select_for_update().filter(pk=job.pk, order=Order.DRAFT, planned_at=job.planned_at).first()
+        if draft is None:
+            return False
+        if not draft.n_pending:
+            raise ValidationError(_("There is nothing to do in this job."))
+        count = changes(job)
+        if count > CONFIRM_ABOVE and typed_count != count:
+            raise ValidationError({"typed_count": [_("Type the number of conversations, %(count)d, to run this job.") % {"count": count}]})
+        Job.objects.filter(pk=job.pk).update(order=Order.RUN, started_at=timezone.now(), note=note.strip()[:300])
+        wake_lanes(job)
+    job.refresh_from_db()
+    return True
+
+
+def wake_lanes(job: Job) -> None:
+    """Wakes the lane of every account with work in this job."""
+    for account_id in job.items.filter(status=S.PENDING).order_by().values_list("account_id", flat=True).distinct():
+        wake.lane(account_id)
+
+
+def pause(user: User, job: Job) -> bool:
+    """Stops starting items; what is under way ends. Returns False when the job does not run."""
+    _mine(user, job)
+    return bool(Job.objects.filter(pk=job.pk, order=Order.RUN, finished_at__isnull=True).update(order=Order.PAUSE))
+
+
+def resume(user: User, job: Job) -> bool:
+    """Goes on with a paused job. Returns False when it is not paused."""
+    _mine(user, job)
+    with transaction.atomic():
+        resumed = bool(Job.objects.filter(pk=job.pk, order=Order.PAUSE).update(order=Order.RUN))
+        if resumed:
+            wake_lanes(job)
+    return resumed
+
+
+def cancel(user: User, job: Job) -> bool:
+    """Ends a job truthfully: what has not been started never is, what is under way ends. Returns False when it has ended already."""
+    _mine(user, job)
+    with transaction.atomic():
+        stopped = Job.objects.filter(pk=job.pk, order__in=[Order.RUN, Order.PAUSE, Order.DRAFT], finished_at__isnull=True)
+        if not stopped.update(order=Order.CANCEL):
+            return False
+        sweep_cancelled(job)
+        finish_if_done(job.pk)
+        wake_lanes(job)  # for what may have been sent: a look tells whether it may be called not started
+    return True
+
+
+def sweep_cancelled(job: Job | None = None) -> None:
+    """Ends what cancelled jobs (or this one) have not started, also what came back to them later.
+
+    An item whose write may have been sent stays until a look has told; where nobody can look it ends as unknown.
+    """
+    items = JobItem.objects.filter(job__order=Order.CANCEL, job__finished_at__isnull=True)
+    items = items if job is None else items.filter(job=job)
+    transition_all(items.filter(before__isnull=True), S.PENDING, S.CANCELLED)
+    transition_all(items.filter(reason="not_there"), S.PENDING, S.CANCELLED, reason="not_there")
+    transition_all(items.filter(before__isnull=False), S.WAITING, S.CANCELLED, reason="outcome_unknown")
+    transition_all(items, S.WAITING, S.CANCELLED)
+
+
+def retry(user: User, job: Job) -> int:
+    """Sends failed and not-applied items of the same job once more and returns how many; applied ones are never written again.
+
+    A paused job stays paused, a cancelled one runs again with these.
+    """
+    _mine(user, job)
+    if job.order == Order.DRAFT:
+        return 0
+    fresh: dict[str, Any] = {"not_before": None, "tries": 0, "finished_at": None, "detail": "", "http_status": None}
+    with transaction.atomic():
+        _reopen(job.pk)
+        count = transition_all(job.items.all(), S.FAILED, S.PENDING, decided=True, **fresh)
+        count += transition_all(job.items.all(), S.NOT_APPLIED, S.PENDING, decided=True, **fresh)
+        if not count:
+            transaction.set_rollback(True)
+            return 0
+        wake_lanes(job)
+    return count
+
+
+def _reopen(job_id: int) -> None:
+    Job.objects.filter(pk=job_id, order=Order.CANCEL).update(order=Order.RUN)
+
+
+def decide(user: User, item: JobItem, *, overwrite: bool) -> bool:
+    """Ends a conflict by a person's decision: `overwrite` aims again from the value shown, otherwise the provider's value is kept."""
+    _mine(user, item.job)
+    conflict = JobItem.objects.filter(pk=item.pk)
+    if not overwrite:
+        return bool(transition_all(conflict, S.CONFLICT, S.SKIPPED, reason="kept", decided=True))
+    with transaction.atomic():
+        _reopen(item.job_id)
+        seen = item.after or item.expected
+        # What an earlier write of ours remembered stays: undo goes back to the value from before the job.
+        if not transition_all(conflict, S.CONFLICT, S.PENDING, decided=True, expected=seen, tries=0, finished_at=None, not_before=None):
+            transaction.set_rollback(True)
+            return False
+        wake.lane(item.account_id)
+    return True
+
+
+def discard(user: User, job: Job) -> bool:
+    """Deletes a draft, which has changed nothing. Returns False for a job that has been started: it stays as a record."""
+    _mine(user, job)
+    with transaction.atomic():
+        draft = Job.objects.select_for_update().filter(pk=job.pk, order=Order.DRAFT).first()
+        if draft is not None:
+            draft.delete()
+    return draft is not None
+
+
+def discard_old_drafts(now: datetime | None = None) -> int:
+    """Deletes drafts that nobody started within a day; returns how many."""
+    old = Job.objects.filter(order=Order.DRAFT, created_at__lt=(now or timezone.now()) - DRAFTS_KEPT).order_by("pk")
+    with transaction.atomic():
+        drafts = list(old.select_for_update())
+        for draft in drafts:
+            draft.delete()
+    return len(drafts)
+
+
+# --- what a job shows ---------------------------------------------------------------------------------------------------------------
+
+
+def pace(job: Job) -> float | None:
+    """Returns how many items a minute ended lately, None while nothing can be said.
+
+    Measured between looks at the job over the last minute, so that a pause or a retry a day later does not count as work.
+    """
+    key, now, ended = f"job-pace:{job.pk}", time.time(), job.total - job.open
+    found = [(at, count) for at, count in cache.get(key) or () if now - at < PACE_SECONDS and count <= ended]
+    if not found or now - found[-1][0] >= PACE_SECONDS / 12:
+        cache.set(key, [*found, (now, ended)], PACE_SECONDS)
+    if not found or now - found[0][0] < 1:
+        return None
+    return 60 * (ended - found[0][1]) / (now - found[0][0])
+
+
+def eta_seconds(job: Job, per_minute: float | None) -> int | None:
+    """Returns about how many seconds a running job still needs at this pace, None when nothing can be said."""
+    if job.state != JobState.RUNNING or not per_minute:
+        return None
+    return round(60 * (job.n_pending + job.n_running) / per_minute)
+
+
+def ids_of(given: Iterable[str]) -> list[int]:
+    """Returns conversation ids from text lines (a file of ids), raising ValidationError with the line that is none."""
+    found: list[int] = []
+    for number, line in enumerate(given, start=1):
+        text = line.strip()
+        if not text:
+            continue
+        if not text.isdecimal() or len(text) > 18:
+            raise ValidationError(_("Line %(number)d is not a conversation id: %(text)s") % {"number": number, "text": text[:40]})
+        found.append(int(text))
+    return found

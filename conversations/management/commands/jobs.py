@@ -1,0 +1,230 @@
+"""`manage.py jobs start|show|items|cancel|retry|report`."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+
+from accounts.cli import SubCommand, acting_user, fail, find_accounts, read_text, to_json, wrong_usage
+from accounts.models import Account, User
+from accounts.providers.schema import Op
+from config.env import env_int
+
+from ... import jobs, reports, workers
+from ...models import COUNTERS, Action, Conversation, Job
+
+NO_WORKER_AFTER = 30
+POLL = 0.2
+PARAMETERS = {Action.SWITCH_MODEL: "--to MODEL", Action.SET_TITLE: "--template T"}
+
+
+class Command(SubCommand):
+    """Starts bulk jobs, follows them and reports their results."""
+
+    help = "Starts bulk jobs, follows them and reports their results."
+    subcommands = {
+        "start": "Select, preview and run a job.",
+        "show": "Print a job's state and counts.",
+        "items": "List a job's items.",
+        "cancel": "End a job; what has not been started never is.",
+        "retry": "Send failed and not-applied items of a job once more.",
+        "report": "Print a job's results as CSV.",
+    }
+
+    # --- starting -------------------------------------------------------------------------------------------------------------------
+
+    def add_start(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--user", required=True, metavar="EMAIL", help="who starts it")
+        parser.add_argument("--action", required=True, choices=Action.values)
+        parser.add_argument("--account", action="extend", nargs="+", default=[], metavar="ID")
+        parser.add_argument("--model", metavar="M", help="only conversations on this model (its catalogue id)")
+        parser.add_argument("--search", metavar="TEXT", help="only conversations with these words in their title")
+        parser.add_argument("--ids", metavar="FILE|-", help="only these conversation ids, one a line")
+        aim = parser.add_mutually_exclusive_group(required=True)
+        aim.add_argument("--to", metavar="MODEL", help="the model to switch to (its catalogue id)")
+        aim.add_argument("--template", metavar="T", help="the title to set, with {first_message}, {title}, {model}, {account}, {date}, {n}")
+        parser.add_argument("--note", default="", help="why, for whoever looks at the job later")
+        parser.add_argument("--dry-run", action="store_true", help="stop at the preview: nothing is changed")
+        parser.add_argument("--wait", action="store_true", help="wait for the end; 3 unless everything was applied or there already")
+
+    def do_start(self, given: Namespace) -> int:
+        action = Action(given.action)
+        if (given.to is None) == (action == Action.SWITCH_MODEL):
+            wrong_usage(f"{action.value} takes {PARAMETERS[action]}")
+        params = {"targets": {"*": given.to}} if action == Action.SWITCH_MODEL else {"template": given.template}
+        jobs.check_params(action, params)
+        user = acting_user(given.user)
+        job = self._planned(user, given, params)
+        if given.dry_run:
+            self.document(given, self._row(job) | {"preview": jobs.groups(job)})
+            return 0
+        try:
+            with transaction.atomic():
+                # A worker reads the preview meanwhile: nothing may change between counting and starting.
+                Job.objects.select_for_update().get(pk=job.pk)
+                jobs.start(user, job, note=given.note, typed_count=jobs.changes(job))
+        except Exception:
+            job.delete()
+            raise
+        code, cause = self._wait(job) if given.wait else (0, "")
+        job.refresh_from_db()
+        self.document(given, self._row(job))
+        if cause:
+            self.stdout.flush()
+            fail(cause)
+        return code
+
+    def _planned(self, user: User, given: Namespace, params: dict[str, Any]) -> Job:
+        """Returns the draft with every item's target; one that cannot be planned, or in which there is nothing to do, leaves nothing behind."""
+        job = jobs.create(user, given.action, self._selected(user, given), selection={"by": "command line"})
+        try:
+            jobs.plan(job, params)
+            if not job.n_pending and not given.dry_run:
+                fail(self._nothing_to_do(job))
+        except BaseException:
+            job.delete()
+            raise
+        return job
+
+    @staticmethod
+    def _nothing_to_do(job: Job) -> str:
+        """Returns why: how many items are in each group, and what the providers' own sentences say about the missing operation."""
+        op: Op = jobs.OPS[Action(job.action)]
+        accounts = Account.objects.filter(jobitem__job=job, jobitem__reason="unsupported").distinct()
+        sentences = dict.fromkeys(account.provider.capability(op).reason for account in accounts)
+        split = ", ".join(f"{count} {name}" for name, count in jobs.groups(job).items() if count)
+        return " ".join([f"there is nothing to do ({split}).", *sentences])
+
+    @staticmethod
+    def _selected(user: User, given: Namespace) -> QuerySet[Conversation]:
+        rows = Conversation.objects.editable_by(user).present()
+        if given.account:
+            accounts = find_accounts(given.account)
+            allowed = set(Account.objects.editable_by(user).values_list("pk", flat=True))
+            refused = [account.label for account in accounts if account.pk not in allowed]
+            if refused:
+                raise PermissionDenied(f"{user.email} may not change conversations of {', '.join(refused)}")
+            rows = rows.filter(account__in=accounts)
+        if given.model:
+            rows = rows.filter(model=given.model)
+        if given.search:
+            rows = rows.search(given.search)
+        if given.ids:
+            ids = jobs.ids_of(read_text(given.ids).splitlines())
+            known = set(Conversation.objects.editable_by(user).filter(pk__in=ids).values_list("pk", flat=True))
+            unknown = [str(pk) for pk in ids if pk not in known]
+            if unknown:
+                more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+                fail(f"{given.ids} names conversations that {user.email} may not change or that do not exist: {', '.join(unknown[:5])}{more}")
+            rows = rows.filter(pk__in=ids)
+        return rows
+
+    @staticmethod
+    def _wait(job: Job) -> tuple[int, str]:
+        """Returns (0, "") when everything ended applied or unchanged, (3, "") when not, and (1, cause) when no worker works on it.
+
+        Life shows in a worker's heartbeat or in the job's numbers; clocks of other machines are not believed.
+        """
+        patience = env_int("SWITCHBOARD_NO_WORKER_AFTER", NO_WORKER_AFTER, minimum=1, maximum=3600)
+        seen: Any = None
+        silent_since = time.monotonic()
+        while True:
+            job.refresh_from_db()
+            if not job.open:
+                return (0 if job.n_applied + job.n_unchanged == job.total else 3), ""
+            signs = (workers.last_seen(), job.counts)
+            if seen is not None and signs != seen:
+                silent_since = time.monotonic()
+            seen = signs
+            if time.monotonic() - silent_since > patience:
+                return 1, f"no worker online; job {job.pk} goes on as soon as there is one"
+            if job.n_waiting and not job.n_pending and not job.n_running:
+                return 3, ""  # only a person can go on from here: a new credential, or the account resumed
+            time.sleep(POLL)
+
+    # --- looking --------------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _add_job(parser: ArgumentParser) -> None:
+        parser.add_argument("job", metavar="JOB", help="a job's number, 42 or J-42")
+
+    @staticmethod
+    def _add_status(parser: ArgumentParser) -> None:
+        parser.add_argument("--status", action="append", default=[], choices=COUNTERS, help="only items with this status; may be given again")
+
+    def add_show(self, parser: ArgumentParser) -> None:
+        self._add_job(parser)
+
+    def do_show(self, given: Namespace) -> None:
+        self.document(given, self._row(self._find(given.job)))
+
+    def add_items(self, parser: ArgumentParser) -> None:
+        self._add_job(parser)
+        self._add_status(parser)
+
+    def do_items(self, given: Namespace) -> None:
+        names = ("id", "account", "remote_id", "title", "status", "reason", "expected", "before", "target", "after", "attempts")
+        self.rows(given, ({name: found[name] for name in names} for found in reports.rows(self._find(given.job), given.status)))
+
+    def add_report(self, parser: ArgumentParser) -> None:
+        self._add_job(parser)
+        self._add_status(parser)
+
+    def do_report(self, given: Namespace) -> None:
+        found = reports.rows(self._find(given.job), given.status)
+        if given.json:
+            for entry in found:
+                self.stdout.write(to_json(entry))
+            return
+        for line in reports.csv_lines(found):
+            self.stdout.write(line, ending="")
+
+    # --- orders ---------------------------------------------------------------------------------------------------------------------
+
+    def _add_order(self, parser: ArgumentParser) -> None:
+        self._add_job(parser)
+        parser.add_argument("--user", metavar="EMAIL", help="who gives the order (default: who started the job)")
+
+    def add_cancel(self, parser: ArgumentParser) -> None:
+        self._add_order(parser)
+
+    def do_cancel(self, given: Namespace) -> None:
+        job = self._find(given.job)
+        if not jobs.cancel(self._actor(job, given), job):
+            fail("the job has ended already")
+        job.refresh_from_db()
+        self.document(given, self._row(job))
+
+    def add_retry(self, parser: ArgumentParser) -> None:
+        self._add_order(parser)
+
+    def do_retry(self, given: Namespace) -> None:
+        job = self._find(given.job)
+        if not jobs.retry(self._actor(job, given), job):
+            fail("no item of this job can be tried again")
+        job.refresh_from_db()
+        self.document(given, self._row(job))
+
+    @staticmethod
+    def _actor(job: Job, given: Namespace) -> User:
+        user = acting_user(given.user or job.actor.email)
+        if not Job.objects.editable_by(user).filter(pk=job.pk).exists():
+            raise PermissionDenied(f"{user.email} may not give orders to this job")
+        return user
+
+    @staticmethod
+    def _find(given: str) -> Job:
+        number = given.upper().removeprefix("J-")
+        job = Job.objects.select_related("actor").filter(pk=int(number)).first() if number.isascii() and number.isdecimal() else None
+        if job is None:
+            fail(f"there is no job {given}")
+        return job
+
+    @staticmethod
+    def _row(job: Job) -> dict[str, Any]:
+        return {"id": job.pk, "action": job.action, "state": job.state.value, "counts": job.counts}

@@ -1,0 +1,284 @@
+"""Conversations as the mirror knows them, and the jobs that change many of them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Left
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import Account
+
+from .querysets import ConversationQuerySet, JobItemQuerySet, JobQuerySet
+from .states import ItemStatus
+
+
+class Conversation(models.Model):
+    """A remote conversation: what the last listing or reading said, never more than that.
+
+    None means "not told by the provider". `model` is the current model's catalogue id, `model_value` exactly what is stored.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="conversations")
+    remote_id = models.CharField(max_length=200)
+    generation = models.PositiveIntegerField(default=0)  # grows when a provider gives an old id to a new conversation
+
+    title = models.TextField(blank=True)
+    untitled = models.BooleanField(default=False)
+    model = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 (null is "not told", "" is "none set")
+    model_value = models.JSONField(null=True, blank=True)
+    more_models = models.JSONField(default=list, blank=True)
+    config = models.JSONField(default=dict, blank=True)
+    group = models.CharField(max_length=200, blank=True)
+    details = models.JSONField(default=dict, blank=True)
+    warning = models.TextField(blank=True)
+    disabled = models.BooleanField(default=False)
+    message_count = models.PositiveIntegerField(null=True, blank=True)
+    first_message = models.TextField(null=True, blank=True)  # noqa: DJ001 (null is "not read yet")
+    created_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField(null=True, blank=True)
+
+    sort_at = models.DateTimeField()  # the provider's time, or a synthetic one that keeps the provider's own order
+    rank = models.PositiveIntegerField(null=True, blank=True)  # place in the last listing, 0 first
+    thin = models.BooleanField(default=False)  # the listing told less than a reading would
+    first_seen_at = models.DateTimeField()
+    seen_at = models.DateTimeField()  # last listing or reading that showed it
+    changed_upstream_at = models.DateTimeField(null=True, blank=True)  # last change that was not ours
+    missed = models.PositiveSmallIntegerField(default=0)  # complete listings in a row without it
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ConversationQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "remote_id", "generation"], name="conversation_once")]
+        indexes = [
+            models.Index(fields=["-sort_at", "-id"], name="conv_sort"),
+            models.Index(fields=["account", "-sort_at", "-id"], name="conv_account_sort"),
+            models.Index(fields=["model", "-sort_at", "-id"], name="conv_model_sort"),
+            models.Index(fields=["account", "model", "-sort_at", "-id"], name="conv_account_model_sort"),
+            models.Index(Left("title", 64), "id", name="conv_title_sort"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or self.remote_id
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every editable value as stored, by name: what a drift check compares."""
+        stored = dict(self.config)
+        stored["title"] = self.title
+        if self.model_value is not None:
+            stored["model"] = self.model_value
+        return stored
+
+
+class Action(models.TextChoices):
+    """What a job does to each conversation."""
+
+    SWITCH_MODEL = "switch-model", _("Switch model")
+    SET_TITLE = "set-title", _("Set titles")
+
+
+class Order(models.TextChoices):
+    """What people last told a job to do."""
+
+    DRAFT = "draft", _("Preview")
+    RUN = "run", _("Run")
+    PAUSE = "pause", _("Pause")
+    CANCEL = "cancel", _("Cancel")
+
+
+COUNTERS = ("pending", "running", "waiting", "applied", "unchanged", "not_applied", "failed", "unknown", "skipped", "conflict", "cancelled")
+OPEN_COUNTERS = ("pending", "running", "waiting")
+
+
+class JobState(models.TextChoices):
+    """What a job shows; computed from its order and its counters, never stored."""
+
+    PREVIEW = "preview", _("Preview")
+    RUNNING = "running", _("Running")
+    WAITING = "waiting", _("Waiting")
+    PAUSING = "pausing", _("Pausing")
+    PAUSED = "paused", _("Paused")
+    CANCELLING = "cancelling", _("Cancelling")
+    CANCELLED = "cancelled", _("Cancelled")
+    DONE = "done", _("Done")
+    DONE_WITH_FAILURES = "done with failures", _("Done with failures")
+
+
+class Job(models.Model):
+    """One bulk operation over a frozen selection: action, target and note, with exact counters."""
+
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
+    action = models.CharField(max_length=20, choices=Action.choices)
+    params = models.JSONField(default=dict)  # targets by account or provider; or the way titles are made
+    note = models.CharField(max_length=300, blank=True)
+    order = models.CharField(max_length=10, choices=Order.choices, default=Order.DRAFT)
+    selection = models.JSONField(default=dict)  # how it was selected, for people
+    planned_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    n_pending = models.PositiveIntegerField(default=0)
+    n_running = models.PositiveIntegerField(default=0)
+    n_waiting = models.PositiveIntegerField(default=0)
+    n_applied = models.PositiveIntegerField(default=0)
+    n_unchanged = models.PositiveIntegerField(default=0)
+    n_not_applied = models.PositiveIntegerField(default=0)
+    n_failed = models.PositiveIntegerField(default=0)
+    n_unknown = models.PositiveIntegerField(default=0)
+    n_skipped = models.PositiveIntegerField(default=0)
+    n_conflict = models.PositiveIntegerField(default=0)
+    n_cancelled = models.PositiveIntegerField(default=0)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"J-{self.pk}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Items by outcome; the numbers always add up to `total`."""
+        return {name: getattr(self, f"n_{name}") for name in COUNTERS}
+
+    @property
+    def total(self) -> int:
+        """Items of this job."""
+        return sum(self.counts.values())
+
+    @property
+    def open(self) -> int:
+        """Items that have not ended."""
+        return self.n_pending + self.n_running + self.n_waiting
+
+    @property
+    def state(self) -> JobState:
+        """What the job shows."""
+        if self.order == Order.DRAFT:
+            return JobState.PREVIEW
+        if self.order == Order.CANCEL:
+            return JobState.CANCELLING if self.open else JobState.CANCELLED
+        if not self.open:
+            return JobState.DONE_WITH_FAILURES if self.problems else JobState.DONE
+        if self.order == Order.PAUSE:
+            return JobState.PAUSING if self.n_running else JobState.PAUSED
+        return JobState.RUNNING if self.n_pending or self.n_running else JobState.WAITING
+
+    @property
+    def problems(self) -> int:
+        """Ended items that a person should look at."""
+        return self.n_not_applied + self.n_failed + self.n_unknown + self.n_conflict
+
+    @property
+    def is_live(self) -> bool:
+        """True while the numbers may still change by themselves."""
+        return self.order != Order.DRAFT and bool(self.open) and self.state != JobState.PAUSED
+
+
+class JobItem(models.Model):
+    """One conversation within a job. `before` is what the read just before our first write saw and is never overwritten."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="items")
+    ordinal = models.PositiveIntegerField()  # from 1, the {n} of a title template
+    account = models.ForeignKey(Account, on_delete=models.CASCADE)
+    conversation = models.ForeignKey(Conversation, on_delete=models.SET_NULL, null=True)
+    remote_id = models.CharField(max_length=200)
+    title = models.TextField(blank=True)  # as it was when selected, to find and to name it
+    rank = models.PositiveIntegerField(null=True)
+
+    status = models.CharField(max_length=12, choices=ItemStatus.choices, default=ItemStatus.PENDING)
+    reason = models.CharField(max_length=40, blank=True)
+    detail = models.CharField(max_length=400, blank=True)  # the provider's own words, shortened
+    http_status = models.PositiveSmallIntegerField(null=True)
+    expected = models.JSONField(null=True)
+    target = models.JSONField(null=True)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)  # in all
+    tries = models.PositiveSmallIntegerField(default=0)  # since a person last decided
+    lease = models.CharField(max_length=80, blank=True)  # the lane run that works on it
+    not_before = models.DateTimeField(null=True)
+    checked_at = models.DateTimeField(null=True)  # when the preview read it at the provider
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = JobItemQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["ordinal"]
+        constraints = [models.UniqueConstraint(fields=["job", "ordinal"], name="item_ordinal_once")]
+        indexes = [
+            models.Index(fields=["account", "status", "job", "ordinal"], name="item_lane"),
+            models.Index(fields=["job", "status", "ordinal"], name="item_status"),
+            models.Index(fields=["lease"], name="item_lease", condition=~models.Q(lease="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"J-{self.job_id}/{self.ordinal}"
+
+
+class Lane(models.Model):
+    """Who works on an account right now: at most one runner, for as long as it renews its lease."""
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, primary_key=True, related_name="lane")
+    holder = models.CharField(max_length=80, blank=True)
+    lease_until = models.DateTimeField(null=True)
+    blocked_until = models.DateTimeField(null=True)  # the provider asked for silence
+    started_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"lane of {self.account_id}"
+
+
+class Worker(models.Model):
+    """A sign of life of one worker process."""
+
+    name = models.CharField(max_length=120, primary_key=True)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Result(models.TextChoices):
+    """How a change of one conversation ended, in the words of an item's status."""
+
+    APPLIED = ItemStatus.APPLIED.value, ItemStatus.APPLIED.label
+    UNCHANGED = ItemStatus.UNCHANGED.value, ItemStatus.UNCHANGED.label
+    NOT_APPLIED = ItemStatus.NOT_APPLIED.value, ItemStatus.NOT_APPLIED.label
+    FAILED = ItemStatus.FAILED.value, ItemStatus.FAILED.label
+    CONFLICT = ItemStatus.CONFLICT.value, ItemStatus.CONFLICT.label
+
+
+class AuditEntry(models.Model):
+    """What was done: who, when, to which conversation, before -> after. Rows are only ever added."""
+
+    at = models.DateTimeField(auto_now_add=True)
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    actor_name = models.CharField(max_length=200)
+    account = models.ForeignKey(Account, on_delete=models.SET_NULL, null=True, related_name="+")
+    account_label = models.CharField(max_length=80)
+    conversation = models.ForeignKey(Conversation, on_delete=models.SET_NULL, null=True, related_name="audit")
+    remote_id = models.CharField(max_length=200, blank=True)
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, related_name="audit")
+    what = models.CharField(max_length=40)
+    result = models.CharField(max_length=12, choices=Result.choices)
+    reason = models.CharField(max_length=40, blank=True)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["conversation", "-id"], name="audit_conversation")]
+
+    RESULTS: ClassVar[frozenset[str]] = frozenset(Result.values)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.actor_name} {self.what} {self.remote_id}"

@@ -1,0 +1,77 @@
+"""Where queries live: scoped by user first, then named in the words of the domain."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import Account
+
+
+class ConversationQuerySet(models.QuerySet[Any]):
+    """Conversations that a user may see or change, and the ways to narrow them."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Narrows to conversations of accounts that this user may see."""
+        return self.filter(account__in=Account.objects.visible_to(user))
+
+    def editable_by(self, user: Any) -> Self:
+        """Narrows to conversations that this user may change."""
+        return self.filter(account__in=Account.objects.editable_by(user))
+
+    def present(self) -> Self:
+        """Narrows to conversations that the provider still has, as far as we know."""
+        return self.filter(gone_at__isnull=True)
+
+    def search(self, text: str) -> Self:
+        """Narrows to titles that contain every word of `text`; two-character Chinese words included."""
+        found = self
+        for word in text.split():
+            found = found.filter(title__icontains=word)
+        return found
+
+    def after(self, sort_at: datetime, pk: int) -> Self:
+        """Narrows to what follows this row in the order newest first (two conditions, so that the index serves the first one)."""
+        return self.filter(sort_at__lte=sort_at).filter(Q(sort_at__lt=sort_at) | Q(pk__lt=pk))
+
+    def before(self, sort_at: datetime, pk: int) -> Self:
+        """Narrows to what precedes this row in the order newest first."""
+        return self.filter(sort_at__gte=sort_at).filter(Q(sort_at__gt=sort_at) | Q(pk__gt=pk))
+
+    def capped_count(self, cap: int = 10_000) -> tuple[int, bool]:
+        """Returns (count, exact); counting stops at `cap`, where exact is False."""
+        count = self.order_by()[: cap + 1].count()
+        return min(count, cap), count <= cap
+
+
+class JobQuerySet(models.QuerySet[Any]):
+    """Jobs as a user may see them."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Narrows to jobs that this user started."""
+        return self.filter(actor=user) if getattr(user, "is_authenticated", False) else self.none()
+
+    def editable_by(self, user: Any) -> Self:
+        """Narrows to jobs that this user may pause, cancel or retry."""
+        return self.visible_to(user)
+
+    def live(self) -> Self:
+        """Narrows to jobs that are under way."""
+        return self.filter(order__in=["run", "pause", "cancel"], finished_at__isnull=True)
+
+
+class JobItemQuerySet(models.QuerySet[Any]):
+    """Items as lanes and pages look for them."""
+
+    def ready(self, now: datetime) -> Self:
+        """Narrows to items that a lane may begin now: those of running jobs, and of cancelled ones what may have been sent and needs a look."""
+        due = Q(not_before__isnull=True) | Q(not_before__lte=now)
+        wanted = Q(job__order="run") | Q(job__order="cancel", before__isnull=False)
+        return self.filter(due, wanted, status="pending")
+
+    def unchecked(self) -> Self:
+        """Narrows to items of a preview that have not been read at the provider."""
+        return self.filter(status="pending", checked_at__isnull=True)

@@ -1,0 +1,57 @@
+"""What follows here from what happens to accounts: a new credential starts a reading, a pause lets items wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accounts.models import Account, User
+from accounts.signals import account_connected, account_leaving, account_paused, account_resumed
+
+from . import leases, mirror, wake
+from .models import AuditEntry, JobItem, Result
+from .states import ItemStatus, transition_all
+
+
+def read_soon(account: Account) -> None:
+    """Asks for a reading of an account, unless it is paused or being read already."""
+    if account.paused_at is None and mirror.request_sync(account):
+        wake.sync(account.pk)
+
+
+def on_connected(account: Account, *, replaced: bool, **_more: Any) -> None:
+    """A credential that works: read the conversations, and go on with the items that waited for it."""
+    if replaced:
+        leases.unpark(account, "account_needs_reauth")
+        wake.lane(account.pk)
+    read_soon(account)
+
+
+def on_paused(account: Account, **_more: Any) -> None:
+    """No reads and no writes: the items of running jobs wait, a reading stops after its page."""
+    leases.park(account, "account_paused")
+    mirror.cancel_sync(account)
+
+
+def on_resumed(account: Account, **_more: Any) -> None:
+    """The items go on in their jobs, and our copy is brought up to date."""
+    leases.unpark(account, "account_paused")
+    wake.lane(account.pk)
+    read_soon(account)
+
+
+def on_leaving(account: Account, *, by: User, **_more: Any) -> None:
+    """Ends the open items of an account that is being deleted, so that the jobs they belong to can end, and records who deleted it."""
+    leases.fence(account.pk)
+    items = JobItem.objects.filter(account=account)
+    transition_all(items, ItemStatus.RUNNING, ItemStatus.PENDING)
+    for status in (ItemStatus.PENDING, ItemStatus.WAITING):
+        transition_all(items, status, ItemStatus.CANCELLED)
+    AuditEntry.objects.create(actor=by, actor_name=str(by), account_label=account.label, what="delete account", result=Result.APPLIED)
+
+
+def connect() -> None:
+    """Connects the receivers; called once, when the app is ready."""
+    account_connected.connect(on_connected, dispatch_uid="conversations.connected")
+    account_paused.connect(on_paused, dispatch_uid="conversations.paused")
+    account_resumed.connect(on_resumed, dispatch_uid="conversations.resumed")
+    account_leaving.connect(on_leaving, dispatch_uid="conversations.leaving")

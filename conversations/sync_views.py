@@ -1,0 +1,48 @@
+"""Reading an account's conversations, asked for, cancelled and watched from the pages of accounts."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+from django_htmx.http import trigger_client_event
+
+from accounts.models import Account
+from accounts.views import CHANGED, show
+from config.htmx import hx_toast
+
+from . import mirror, wake
+
+
+def _editable(request: HttpRequest, pk: UUID) -> Account:
+    return get_object_or_404(Account.objects.editable_by(request.user), pk=pk)
+
+
+@require_POST
+def account_sync(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Asks a worker to read an account now; asked twice, it is read once."""
+    account = _editable(request, pk)
+    if account.paused_at:
+        return hx_toast(HttpResponse(status=409), _("%(label)s is paused; resume it first.") % {"label": account.label}, "warning")
+    if mirror.request_sync(account):
+        wake.sync(account.pk)
+    return show(request, account)
+
+
+@require_POST
+def account_sync_cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Stops a reading after the page it is at; what was read stays."""
+    account = _editable(request, pk)
+    mirror.cancel_sync(account)
+    return show(request, account)
+
+
+@require_GET
+def account_sync_progress(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """How far a reading is; asked every second while it runs. Its end is told to the page, whose counts then follow."""
+    account = get_object_or_404(Account.objects.visible_to(request.user), pk=pk)
+    response = show(request, account)
+    return response if account.is_syncing else trigger_client_event(response, CHANGED, {})

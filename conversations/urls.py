@@ -1,0 +1,24 @@
+from django.urls import include, path
+
+from . import sync_views, views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("conversations/", views.conversation_list, name="conversation_list"),
+    path("conversations/pane/", views.conversation_pane, name="conversation_pane"),
+    path("conversations/freshness/", views.conversation_freshness, name="conversation_freshness"),
+    path("conversations/models/", views.conversation_models, name="conversation_models"),
+    path("conversations/<int:pk>/", views.conversation_detail, name="conversation_detail"),
+    path("conversations/<int:pk>/messages/", views.conversation_messages, name="conversation_messages"),
+    path("conversations/<int:pk>/shown/", views.conversation_shown, name="conversation_shown"),
+    path("conversations/<int:pk>/refresh/", views.conversation_refresh, name="conversation_refresh"),
+    path("conversations/<int:pk>/model/", views.conversation_model, name="conversation_model"),
+    path("conversations/<int:pk>/title/", views.conversation_title, name="conversation_title"),
+    path("conversations/<int:pk>/title/generate/", views.conversation_generate_title, name="conversation_generate_title"),
+    path("conversations/<int:pk>/settings/", views.conversation_settings, name="conversation_settings"),
+    path("conversations/<int:pk>/undo/<int:entry_pk>/", views.conversation_undo, name="conversation_undo"),
+    path("conversations/accounts/<uuid:pk>/sync/", sync_views.account_sync, name="account_sync"),
+    path("conversations/accounts/<uuid:pk>/sync/cancel/", sync_views.account_sync_cancel, name="account_sync_cancel"),
+    path("conversations/accounts/<uuid:pk>/sync/progress/", sync_views.account_sync_progress, name="account_sync_progress"),
+    path("jobs/", include("conversations.job_urls")),
+]
