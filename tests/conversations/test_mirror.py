@@ -193,6 +193,27 @@ def test_an_account_that_is_deleted_while_it_is_read_ends_the_reading_quietly(co
     assert not Conversation.objects.exists()
 
 
+def test_an_account_can_be_deleted_at_any_moment_of_its_reading(connected):
+    failed: list[BaseException] = []
+
+    def read(account: Account) -> None:
+        try:
+            mirror.sync(account)
+        except (mirror.SyncStopped, mirror.SyncBusy):
+            return
+        except BaseException as error:
+            failed.append(error)
+
+    for rows in (1, 60, 150):
+        _simulator, account = connected("modelrouter", populate=400, rate_limit=0)
+        reading = in_background(read, account)
+        while account.conversations.count() < rows:
+            reading.join(0.005)
+        services.delete_account(Account.objects.get(pk=account.pk))
+        reading.join(20)
+    assert failed == [] and not Conversation.objects.exists()
+
+
 def test_an_error_of_ours_is_said_on_the_account(connected, monkeypatch):
     _simulator, account = connected("aurod", populate=10)
     monkeypatch.setattr(mirror, "_known", lambda _account: 1 / 0)
