@@ -59,7 +59,8 @@ def context(request: HttpRequest, accounts: Sequence[Account] | QuerySet[Account
     return {
         "lines": shown,
         "reading": reading,
-        "failing": [line for line in shown if line["broken"]],
+        "failing": [line for line in shown if line["broken"] and not line["needs_reauth"]],  # those have a banner on every page
+        "refused": [line for line in shown if line["needs_reauth"]],
         "noted": [line for line in shown if line["note"]],
         "oldest": min(read) if len(read) == len(shown) and read else None,
         "arrived": arrived,

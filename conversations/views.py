@@ -255,6 +255,8 @@ def _settings_ended(request: HttpRequest, row: Conversation, form: SettingsForm,
     data = request.POST.copy()
     if found:
         data["seen_values"] = pack_shown(row)
+    if found and not outcome.wrote:
+        message = _("Changed at the provider since you opened this. Nothing was written.")
     again = SettingsForm(row, data)
     again.is_valid()
     return _settings(request, row, again, status=422, failure=message, level=level, conflicts=found, unknown=outcome.reason == "outcome_unknown")

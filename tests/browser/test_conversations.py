@@ -85,6 +85,7 @@ def test_from_the_filter_to_the_undo(signed_in, shop, alice):
     expect(page.locator("#filter_q")).to_have_value("周报")
     page.locator("#chips .chip-filter").click()
     expect(page.locator("#list-count")).to_have_text("64 conversations")
+    page.wait_for_load_state()
 
     # Open the long one: the newest message is in sight, older ones come without a jump.
     long = long_one(shop)
@@ -260,6 +261,11 @@ def test_a_first_reading_fills_the_list_by_itself(signed_in, aside, connected):
     expect(page.locator("#list-count")).to_have_text("70 conversations")
     expect(page.locator("tbody tr")).to_have_count(50)
     expect(page.locator("#freshness")).to_contain_text("Oldest copy")
+    page.locator("#freshness-all summary").click()
+    page.locator("#freshness").get_by_role("button", name="Read now").click()
+    expect(page.locator("#freshness")).to_contain_text("being read")
+    page.locator("#freshness").get_by_role("button", name="Stop").click()
+    expect(page.locator("#freshness").get_by_role("button", name="Read now")).to_be_visible()
 
 
 def test_a_list_in_use_waits_with_what_arrives(signed_in, shop):

@@ -7,7 +7,9 @@ import shlex
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 
+from django.core.management import load_command_class
 from django.test import override_settings
 from django.utils import timezone
 
@@ -175,3 +177,21 @@ def test_a_secret_in_an_error_text_is_masked(run, connected):
     one = synced(account).conversations.first()
     cause = run("conversations", "configure", one.pk, "--set", "sk-abcdef0123456789=pasted into the wrong place").cause
     assert "There is no such setting here: sk-***" in cause and "abcdef" not in cause
+
+
+# --- the reference -------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_knows_every_command_and_option():
+    text = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    for app, name in (("accounts", "users"), ("accounts", "accounts"), ("conversations", "conversations"), ("conversations", "jobs")):
+        command = load_command_class(app, name)
+        for subcommand in command.subcommands:
+            heading = f"### {name} {subcommand}\n"
+            assert heading in text
+            section = text.split(heading)[1].split("\n#")[0]
+            assert f"$ python manage.py {name} {subcommand}" in section, heading
+            parser = ArgumentParser()
+            getattr(command, f"add_{subcommand}")(parser)
+            options = {option for action in parser._actions for option in action.option_strings if option.startswith("--")} - {"--help"}
+            assert {option for option in options if option not in section} == set(), heading

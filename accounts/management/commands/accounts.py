@@ -97,6 +97,7 @@ class Command(SubCommand):
                 "label": account.label,
                 "who": report.who or None,
                 "conversations": report.conversations,
+                "at_least": report.at_least,
                 "models": report.models,
                 "latency_ms": report.latency_ms,
                 "expires_at": report.expires_at,
