@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from accounts.models import Account
 from conversations import jobs, leases
 from conversations.models import Conversation, Job, JobItem, Lane, Order
-from conversations.states import DECISIONS, ENDED, MOVES, OPEN, IllegalMove, Move, check_move, counter_of, recount, transition, transition_all
+from conversations.states import DECISIONS, ENDED, MOVES, OPEN, IllegalMove, Move, check_move, recount, transition, transition_all
 from conversations.states import ItemStatus as S
 
 from .support import make_user
@@ -166,7 +166,10 @@ class Life:
 
     def numbers_are_those_of_the_rows(self) -> None:
         self.job.refresh_from_db()
-        rows = Counter(counter_of(S(status), reason) for status, reason in self.job.items.values_list("status", "reason"))
+        rows = Counter(
+            "unknown" if (status, reason) == ("failed", "outcome_unknown") else status
+            for status, reason in self.job.items.values_list("status", "reason")
+        )
         assert {name: count for name, count in self.job.counts.items() if count} == dict(rows)
         assert self.job.total == ITEMS and min(self.job.counts.values()) >= 0
         counted = dict(self.job.counts)
@@ -214,9 +217,8 @@ def test_nothing_is_open_and_ended_and_every_state_can_be_reached():
     assert all(new in OPEN | {S.SKIPPED} for news in DECISIONS.values() for new in news)
 
 
-@pytest.mark.parametrize(("old", "new"), list(product(S, S)))
-def test_a_move_is_allowed_exactly_where_the_table_says(old, new):
-    for decided in (False, True):
+def test_a_move_is_allowed_exactly_where_the_table_says():
+    for old, new, decided in product(S, S, (False, True)):
         allowed = new in MOVES.get(old, ()) or (decided and new in DECISIONS.get(old, ()))
         if allowed:
             check_move(old, new, decided=decided)
