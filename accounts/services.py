@@ -149,19 +149,23 @@ def _open_kept(account: Account) -> dict[str, str]:
 
 
 def _save_learned(account: Account, learned: dict[str, Any], kept: dict[str, str] | None) -> None:
-    """Adds what a connection learned to what the account remembers now; another connection may have learned something else meanwhile."""
     try:
-        with transaction.atomic():
-            row = Account.objects.select_for_update().only("memory").get(pk=account.pk)
-            account.memory = row.memory | learned
-            changes: dict[str, Any] = {"memory": account.memory}
-            if kept is not None:
-                changes["sealed_kept"] = vault.seal(kept, table=TABLE, row=str(account.pk), field="kept") if kept else ""
-            Account.objects.filter(pk=account.pk).update(**changes)
-    except Account.DoesNotExist:
-        pass  # deleted meanwhile
+        learn(account, learned, kept)
     finally:
         connection.close()  # this thread's own
+
+
+def learn(account: Account, learned: dict[str, Any], kept: dict[str, str] | None = None) -> None:
+    """Adds what a connection learned to what the account remembers now; another connection may have learned something else meanwhile."""
+    with transaction.atomic():
+        row = Account.objects.select_for_update(no_key=True).only("memory").filter(pk=account.pk).first()
+        if row is None:
+            return  # deleted meanwhile
+        account.memory = row.memory | learned
+        changes: dict[str, Any] = {"memory": account.memory}
+        if kept is not None:
+            changes["sealed_kept"] = vault.seal(kept, table=TABLE, row=str(account.pk), field="kept") if kept else ""
+        Account.objects.filter(pk=account.pk).update(**changes)
 
 
 class Line:

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from accounts.explain import said
@@ -21,12 +22,18 @@ def around(request: HttpRequest) -> dict[str, Any]:
     """Adds sidebar, banners, language and theme to every page of a signed-in person; fragments pay nothing for what they do not show."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
-        return {"ui_theme": request.COOKIES.get("theme", "")}
+        return {"ui_theme": request.COOKIES.get("theme", ""), "ui_language": _language()}
     return {
         "ui_theme": user.theme,
+        "ui_language": _language(),
         "sidebar": _Lazy(lambda: _sidebar(request)),
         "banners": _Lazy(lambda: _banners(request)),
     }
+
+
+def _language() -> str:
+    """Returns the language of the page as BCP 47 writes it, which decides the shapes of Chinese characters."""
+    return {"zh-hans": "zh-Hans"}.get(get_language() or "", get_language() or "en")
 
 
 class _Lazy:

@@ -148,7 +148,9 @@ async def _write_and_look(provider: Provider, ref: Ref, current: RemoteConversat
         if error.retryable or isinstance(error, CredentialsRejected):
             raise  # refused and not carried out
         return Outcome(S.FAILED, error.kind, before, None, current, error)
-    if answered is not None and trust.believes(target) and _is_there(provider, _pick(answered, target), target, written=True):
+    # A conversation with a warning (an app dictates its model) may answer politely and stay as it was: always looked at.
+    believed = answered is not None and not current.warning and trust.believes(target)
+    if believed and answered is not None and _is_there(provider, _pick(answered, target), target, written=True):
         return _verdict(provider, before, target, answered)
     try:
         stored = await provider.read(ref, fresh=True)

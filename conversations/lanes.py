@@ -41,7 +41,7 @@ from . import claims, edits, leases, mirror, titles
 from .edits import Outcome, Trust
 from .jobs import sweep_cancelled
 from .leases import LeaseLost, park, unpark
-from .models import AuditEntry, Conversation, Job, JobItem, Order
+from .models import AuditEntry, Job, JobItem, Order
 from .states import ItemStatus, Move, transition, transition_all
 
 logger = logging.getLogger(__name__)
@@ -283,10 +283,12 @@ class LaneRunner:
                 return Outcome(S.SKIPPED, item.reason or "no_first_message")
         if work.only_looks:
             return await edits.run_look(self.provider, ref, item.target, before=work.before or {})
-        trust = self.trust.setdefault(job.pk, Trust(lied=bool(self.account.memory.get("answers_lie"))))
+        trust = self.trust.setdefault(job.pk, Trust(lied=bool(self.provider.memory.get("answers_lie"))))
         outcome = await edits.run_edit(self.provider, ref, item.target, expected=item.expected, before=work.before, save_before=save, trust=trust)
         if trust.lied and not self.provider.memory.get("answers_lie"):
-            self.provider.memory["answers_lie"] = True  # remembered with the account: its writes are looked at one by one
+            self.provider.memory["answers_lie"] = True
+            for other in self.trust.values():
+                other.lied = True
         return outcome
 
     async def _late_title(self, work: Work, ref: Ref) -> dict[str, Any] | None:
@@ -416,6 +418,8 @@ class LaneRunner:
             back = [result for result in results if result.move.new in (S.PENDING, S.WAITING)]
             if any(result.work.only_looks or result.move.job_id in self.stopped_jobs for result in back):
                 sweep_cancelled()
+        if self.provider.memory.get("answers_lie") and not self.account.memory.get("answers_lie"):
+            services.learn(self.account, {"answers_lie": True})  # at once: whoever takes over after a crash looks at each write as well
         if self.active and time.monotonic() - self.claims_renewed > claims.TTL_MS / 3000:
             with contextlib.suppress(redis.RedisError):  # they live for another two thirds
                 claims.take(self.account.upstream_identity, list(self.active.values()), self.claimant)
@@ -454,7 +458,7 @@ class LaneRunner:
             mirror.upsert(self.account, found, ours=ours)
         AuditEntry.objects.bulk_create(entries)
         if gone:
-            Conversation.objects.filter(pk__in=gone).update(gone_at=timezone.now())
+            mirror.mark_gone(self.account, gone)
 
     def _look_at_account(self) -> None:
         """Learns whether people paused the account or gave it other settings; these hold from the next run on, which follows at once."""

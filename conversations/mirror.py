@@ -11,8 +11,8 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Container, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -231,7 +231,8 @@ def _mark_gone(account: Account, walk: _Pass, line: services.Line) -> int:
     rows = list(islice((row for row in in_turn if line.provider.covers(row.remote_id, walk.first_page)), MAX_GONE_CHECKS))
     if not rows:
         return 0
-    Conversation.objects.filter(pk__in=[row.pk for row in rows]).update(missed=F("missed") + 1)
+    with _writing(account):
+        Conversation.objects.filter(pk__in=[row.pk for row in rows]).update(missed=F("missed") + 1)
     asked = timezone.now()
     try:
         found = line.run(lambda provider: provider.find([ref_of(row) for row in rows]))
@@ -239,8 +240,7 @@ def _mark_gone(account: Account, walk: _Pass, line: services.Line) -> int:
         logger.warning("missing conversations of account %s not checked: %s", account.pk, error.kind)
         return 0
     upsert(account, list(found.values()), as_of=asked)
-    denied = [row.pk for row in rows if row.remote_id not in found]
-    return Conversation.objects.filter(pk__in=denied).update(gone_at=timezone.now())
+    return mark_gone(account, [row.pk for row in rows if row.remote_id not in found])
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------------------------
@@ -279,13 +279,20 @@ def upsert(
     readings are part of a listing and take their order from there. `ours` holds the ids whose change is our own and not marked as one from outside.
     """
     unique = {remote.remote_id: remote for remote in found}
-    # In one order whoever writes: two writers of the same rows wait for each other and never in a circle.
-    ranked = sorted(enumerate(unique.values()), key=lambda pair: pair[1].remote_id)
+    ranked = list(enumerate(unique.values()))
     counts = Counts()
     for begin in range(0, len(ranked), BATCH):
-        with transaction.atomic():
-            _upsert_batch(account, ranked[begin : begin + BATCH], counts, as_of, started, first_rank, ours)
+        with _writing(account) as is_there:
+            if is_there:
+                _upsert_batch(account, ranked[begin : begin + BATCH], counts, as_of, started, first_rank, ours)
     return counts
+
+
+@contextmanager
+def _writing(account: Account) -> Iterator[bool]:
+    """A transaction in which nobody else writes rows of this account, so that no two wait for each other in a circle; False: it was deleted."""
+    with transaction.atomic():
+        yield bool(Account.objects.select_for_update(no_key=True).filter(pk=account.pk).values_list("pk").first())
 
 
 def _upsert_batch(
@@ -298,10 +305,8 @@ def _upsert_batch(
     ours: Container[str],
 ) -> None:
     now = timezone.now()
-    if not Account.objects.select_for_update(no_key=True).filter(pk=account.pk).values_list("pk").first():
-        return  # deleted meanwhile; while this transaction lasts, it cannot be
     known = account.conversations.filter(remote_id__in=[remote.remote_id for _offset, remote in batch])
-    rows = {row.remote_id: row for row in known.select_for_update(no_key=True).order_by("remote_id", "generation")}
+    rows = {row.remote_id: row for row in known.order_by("generation")}
     written: list[Conversation] = []
     for offset, remote in batch:
         told_at = as_of or now - timedelta(seconds=max(0.0, time.monotonic() - remote.read_at))
@@ -418,6 +423,12 @@ def note_write(row: Conversation, remote: RemoteConversation) -> None:
     """Takes over what one of our own writes stored; it is not a change from outside."""
     upsert(row.account, [remote], ours={remote.remote_id})
     row.refresh_from_db()
+
+
+def mark_gone(account: Account, ids: Collection[int]) -> int:
+    """Marks rows whose provider denied them on a direct question; returns how many."""
+    with _writing(account):
+        return Conversation.objects.filter(pk__in=ids).update(gone_at=timezone.now())
 
 
 def note_gone(row: Conversation) -> None:

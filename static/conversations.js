@@ -85,21 +85,25 @@
     const field = $("[data-search-input]", event.target.parentNode);
     if (field) field.value = "";
   });
-  let hasty = null;  // the field in which Enter was pressed before its list had come
+  const ready = (list) => $("[role=listbox]:not(.htmx-added)", list);  // before that, htmx has not made its options do anything
+  let hasty = null;  // the field in which Enter was pressed before its list was ready
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.isComposing || !event.target.matches(".model-picker [data-search-input]")) return;
     const list = event.target.closest("[data-searchable-list]");
-    if ($(".active", list)) return;  // nothing typed, nothing pointed at: Enter must not switch to whatever stands first
+    if (ready(list) && $(".active", list)) return;  // nothing typed, nothing pointed at: Enter must not switch to whatever stands first
     event.preventDefault();
     event.stopPropagation();
-    if (event.target.value && !$("[role=listbox]", list)) hasty = event.target;
+    if (event.target.value && !ready(list)) hasty = event.target;
   }, true);
   function filled() {
     const list = $(".dropdown-menu.show [data-searchable-list]");
-    if (!list || !$("[role=listbox]", list)) return;
+    const box = list && $("[role=listbox]", list);
+    if (!box || "filled" in box.dataset) return;
     const field = $("[data-search-input]", list);
     if (field.value) field.dispatchEvent(new Event("input", {bubbles: true}));  // typed while the list was on its way
     window.dispatchEvent(new Event("resize"));  // the menu was placed while it was empty
+    if (!ready(list)) return;
+    box.dataset.filled = "";
     if (hasty === field) $(".active", list)?.click();
     hasty = null;
   }
