@@ -40,9 +40,12 @@ class Renaming(threading.Thread):
         self.join()
 
 
-@pytest.mark.parametrize(("key", "count"), [("aurod", 10_000), ("modelrouter", 3_000), ("nuwax", 5_000)])
-def test_a_large_account_is_listed_exactly_once_while_rows_are_renamed(connected, key, count):
-    simulator, account = connected(key, populate=count)
+@pytest.mark.parametrize(
+    ("key", "count", "switches"),
+    [("aurod", 10_000, {}), ("aurod", 10_000, {"list_order": "updated"}), ("modelrouter", 3_000, {}), ("nuwax", 5_000, {})],
+)
+def test_a_large_account_is_listed_exactly_once_while_rows_are_renamed(connected, key, count, switches):
+    simulator, account = connected(key, populate=count, switches=switches)  # by time of change, a renamed row jumps to the front
     simulator.unlimited()
     began = time.monotonic()
     with Renaming(simulator) as somebody:
