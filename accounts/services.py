@@ -385,6 +385,7 @@ def replace_credentials(account: Account, credentials: Mapping[str, str], *, bas
     if base_url is not None:
         account.base_url = base_url
     account.sealed_kept, account.cause, account.cause_detail = "", "", ""
+    account.memory = Account.objects.select_for_update(no_key=True).get(pk=account.pk).memory  # a lane may have learned something
     _take_credentials(account, credentials, report)
     account.save(update_fields=_CREDENTIAL_COLUMNS)  # not all: a worker may be writing down how far its reading is
     _tell(signals.account_connected, account, replaced=True)

@@ -37,6 +37,7 @@ from .states import ItemStatus
 logger = logging.getLogger(__name__)
 S = ItemStatus
 Values = dict[str, Any]
+SaveBefore = Callable[[Values], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -55,6 +56,9 @@ class Outcome:
     def detail(self) -> str:
         """The provider's own words, or else our sentence, untranslated."""
         return (self.error.detail or self.error.message)[:400] if self.error else ""
+
+
+Operation = Callable[[Provider, SaveBefore], Awaitable[Outcome]]
 
 
 @dataclass(slots=True)
@@ -96,7 +100,7 @@ async def run_edit(
     *,
     expected: Values | None = None,
     before: Values | None = None,
-    save_before: Callable[[Values], Awaitable[None]] = _nothing,
+    save_before: SaveBefore = _nothing,
     trust: Trust | None = None,
     current: RemoteConversation | None = None,
 ) -> Outcome:
@@ -199,9 +203,7 @@ def _stored_form(provider: Provider, target: Values) -> Values:
     return {name: provider.stored_form(name, value) for name, value in target.items()}
 
 
-async def run_generate(
-    provider: Provider, ref: Ref, *, expected: Values | None, before: Values | None, save_before: Callable[[Values], Awaitable[None]]
-) -> Outcome:
+async def run_generate(provider: Provider, ref: Ref, *, expected: Values | None, before: Values | None, save_before: SaveBefore) -> Outcome:
     """Has the provider make a title of its own, once: what was sent before is only looked at, never sent again.
 
     Errors of the reads are raised, and so are CredentialsRejected and retryable refusals of the order itself, which changed nothing.
@@ -288,7 +290,8 @@ def edit_now(user: User, conversation: Conversation, target: Values, *, expected
     if not Conversation.objects.editable_by(user).filter(pk=conversation.pk).exists():
         raise PermissionDenied
     seen = {name: conversation.values.get(name) for name in target} if expected is None else expected
-    return _claimed(user, conversation, what, lambda provider: run_edit(provider, mirror.ref_of(conversation), target, expected=seen))
+    ref = mirror.ref_of(conversation)
+    return _claimed(user, conversation, what, lambda provider, save: run_edit(provider, ref, target, expected=seen, save_before=save))
 
 
 def generate_now(user: User, conversation: Conversation) -> Outcome:
@@ -297,16 +300,16 @@ def generate_now(user: User, conversation: Conversation) -> Outcome:
         raise PermissionDenied
     if not conversation.account.provider.capability(Op.GENERATE_TITLE).available:
         return Outcome(S.FAILED, "unsupported", error=conversation.account.provider.no(Op.GENERATE_TITLE))
-    expected = {"title": conversation.title}
-
-    def operation(provider: Provider) -> Awaitable[Outcome]:
-        return run_generate(provider, mirror.ref_of(conversation), expected=expected, before=None, save_before=_nothing)
-
-    return _claimed(user, conversation, "generate title", operation)
+    seen, ref = {"title": conversation.title}, mirror.ref_of(conversation)
+    return _claimed(
+        user, conversation, "generate title", lambda provider, save: run_generate(provider, ref, expected=seen, before=None, save_before=save)
+    )
 
 
-def _claimed(user: User, conversation: Conversation, what: str, operation: Callable[[Provider], Awaitable[Outcome]]) -> Outcome:
+def _claimed(user: User, conversation: Conversation, what: str, operation: Operation) -> Outcome:
     account = conversation.account
+    if Account.objects.filter(pk=account.pk, paused_at__isnull=False).exists():
+        return Outcome(S.FAILED, "paused")
     try:
         with claims.claim(account.upstream_identity, [conversation.remote_id], holder=f"user {user.pk}", wait=3.0) as taken:
             outcome = _called(account, operation) if taken else Outcome(S.FAILED, "busy")
@@ -325,15 +328,23 @@ def _claimed(user: User, conversation: Conversation, what: str, operation: Calla
     return outcome
 
 
-def _called(account: Account, operation: Callable[[Provider], Awaitable[Outcome]]) -> Outcome:
+def _called(account: Account, operation: Operation) -> Outcome:
+    sent: list[Values] = []  # the value before, once a write may be under way
+
+    async def remember(before: Values) -> None:
+        sent.append(before)
+
     try:
-        return services.call(account, operation)
+        return services.call(account, lambda provider: operation(provider, remember))
     except NotFound as error:
         return Outcome(S.SKIPPED, "gone", error=error)
     except Unsupported as error:
         return Outcome(S.FAILED, "unsupported", error=error)
     except ProviderError as error:
         return Outcome(S.FAILED, error.kind, error=error)
+    except Exception:
+        logger.exception("a single edit at account %s", account.pk)
+        return Outcome(S.FAILED, "outcome_unknown" if sent else "internal", before=sent[0] if sent else None, wrote=bool(sent))
 
 
 def record(user: User | None, account: Account, conversation: Conversation | None, what: str, outcome: Outcome, job: Job | None = None) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import redis
 from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet, PermissionDenied, ValidationError
 from django.db import connection, transaction
@@ -402,9 +403,12 @@ def pace(job: Job) -> float | None:
     Measured between looks at the job over the last minute, so that a pause or a retry a day later does not count as work.
     """
     key, now, ended = f"job-pace:{job.pk}", time.time(), job.total - job.open
-    found = [(at, count) for at, count in cache.get(key) or () if now - at < PACE_SECONDS and count <= ended]
-    if not found or now - found[-1][0] >= PACE_SECONDS / 12:
-        cache.set(key, [*found, (now, ended)], PACE_SECONDS)
+    try:
+        found = [(at, count) for at, count in cache.get(key) or () if now - at < PACE_SECONDS and count <= ended]
+        if not found or now - found[-1][0] >= PACE_SECONDS / 12:
+            cache.set(key, [*found, (now, ended)], PACE_SECONDS)
+    except redis.RedisError:
+        return None
     if not found or now - found[0][0] < 1:
         return None
     return 60 * (ended - found[0][1]) / (now - found[0][0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import F, IntegerField, Q
@@ -65,12 +65,12 @@ def _place(cursor: str, sort: Sort) -> tuple[Any, int] | None:
         value, pk = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if sort.key == "sort_at":
             value = datetime.fromisoformat(value)
-            fits = value.tzinfo is not None
+            fits = value.tzinfo is not None and value.astimezone(UTC) is not None  # the first and last days of time overflow
         elif sort.key == "title_key":
             fits = "\0" not in value and value.encode() is not None  # half an emoji cannot be encoded
         else:
             fits = value == -1 or _is_id(value)
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     return (value, pk) if fits and _is_id(pk) else None
 

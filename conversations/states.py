@@ -88,6 +88,7 @@ REASONS: dict[str, Any] = {
     "outcome_unknown": _("The change was sent, no answer came, and a second look was not possible."),
     "account_needs_reauth": _("Waiting for a new credential."),
     "account_paused": _("Waiting: the account is paused."),
+    "paused": _("The account is paused; nothing was sent."),
     "access_removed": _("The person who started this may no longer change it."),
     "no_target": _("No target was chosen for its account."),
     "changed_since_listed": _("It was changed at the provider since our last reading; the preview shows the new value."),

@@ -6,9 +6,10 @@ import logging
 import os
 import socket
 import threading
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.utils import timezone
 
 from .models import Worker
@@ -37,11 +38,13 @@ def beat_forever(stop: threading.Event) -> None:
         while True:
             try:
                 beat()
-            except DatabaseError as error:
+            except Error as error:  # also that of a connection which ended: the next beat opens another one
                 logger.warning("heartbeat not written: %s", type(error).__name__)
+                connection.close()
             if stop.wait(BEAT):
                 break
-        Worker.objects.filter(name=name()).delete()
+        with suppress(Error):
+            Worker.objects.filter(name=name()).delete()
         connection.close()
 
     threading.Thread(target=run, name="heartbeat", daemon=True).start()

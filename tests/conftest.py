@@ -19,6 +19,7 @@ import pytest
 import redis
 from django.conf import settings
 from django.db import connection
+from django.utils import translation
 
 from config import redis_server
 
@@ -83,6 +84,13 @@ def redis_client(redis_process: subprocess.Popen) -> Iterator[redis.Redis]:
 def _empty_redis(redis_client: redis.Redis) -> None:
     """Begin each test without queued messages, cached sessions and counted sign-ins."""
     redis_client.flushall()
+
+
+@pytest.fixture(autouse=True)
+def _english() -> Iterator[None]:
+    """Begin each test in English: a request in Chinese leaves its thread, the one of the tests, in Chinese."""
+    with translation.override("en"):
+        yield
 
 
 # --- Processes beside the tests --------------------------------------------------------------------------------------

@@ -327,7 +327,10 @@ class Nuwax(Provider):
         if not (source := first_message.strip()[:TITLE_SOURCE]):
             raise RequestRejected(_("There is no first message to make a title from."))
         answer = await self._update(current, {"firstMessage": source}, TITLE_SECONDS)
-        return answer or await self.read(Ref(current.remote_id, current.title), fresh=True)
+        try:
+            return answer or await self.read(Ref(current.remote_id, current.title), fresh=True)
+        except ProviderError as error:  # the order was carried out: whoever asks must not give it once more
+            raise OutcomeUnknown(_("The change was sent, but the answer cannot be read."), status=error.status) from error
 
     async def _update(self, current: RemoteConversation, body: Mapping[str, str], timeout: float | None) -> RemoteConversation | None:
         number = _conversation_id(Ref(current.remote_id))

@@ -207,6 +207,47 @@ def test_who_lost_the_lease_writes_nothing_even_where_the_value_before_is_known(
     assert simulator.writes() == []
 
 
+def test_a_runner_that_slept_through_its_lease_wakes_to_find_its_work_done(begin, monkeypatch):
+    simulator, account, job = begin(latency=0.01)
+    flush, asleep, wake_up = LaneRunner._flush, threading.Event(), threading.Event()
+    first: list[LaneRunner] = []
+
+    def sleepy(self, befores, results):
+        first.extend([] if first else [self])
+        if self is first[0] and befores and Job.objects.get(pk=job.pk).n_applied:
+            asleep.set()
+            wake_up.wait(20)
+        return flush(self, befores, results)
+
+    monkeypatch.setattr(LaneRunner, "_flush", sleepy)
+    sleeper = in_background(lanes.run_lane, account.pk)
+    assert asleep.wait(20)
+    assert lanes.run_lane(account.pk) is False  # it still has the lease
+    Lane.objects.update(lease_until=LONG_AGO)
+    to_end(account)
+    wake_up.set()
+    sleeper.join(20)
+    is_over(job, simulator)
+    assert Lane.objects.get().holder == ""
+
+
+def test_wake_ups_at_the_same_moment_start_one_runner(begin, monkeypatch):
+    simulator, account, job = begin(latency=0.01)
+    runners: list[LaneRunner] = []
+    run = LaneRunner.run
+
+    def counted(self):
+        runners.append(self)
+        return run(self)
+
+    monkeypatch.setattr(LaneRunner, "run", counted)
+    threads = [in_background(lanes.run_lane, account.pk) for _turn in range(4)]
+    for thread in threads:
+        thread.join(30)
+    assert len(runners) == 1
+    is_over(job, simulator)
+
+
 def test_a_runner_whose_account_is_deleted_ends_quietly(begin, alice):
     simulator, account, job = begin(40, latency=0.03)
     lane = in_background(lanes.run_lane, account.pk)
@@ -238,6 +279,19 @@ def test_a_redis_that_is_away_stops_the_lane_and_fails_no_item(begin, monkeypatc
     job.refresh_from_db()
     assert job.n_running == 0 and job.n_failed == 0 and job.n_applied == changed(simulator)
     monkeypatch.undo()
+    to_end(account)
+    is_over(job, simulator)
+
+
+def test_a_redis_that_hangs_and_comes_back_empty_costs_time_and_nothing_else(begin, redis_client):
+    simulator, account, job = begin(60, latency=0.02)
+    lane = in_background(lanes.run_lane, account.pk)
+    until(lambda: Job.objects.get(pk=job.pk).n_applied >= 10)
+    redis_client.flushall()
+    redis_client.execute_command("CLIENT", "PAUSE", "2500", "ALL")
+    lane.join(40)
+    job.refresh_from_db()
+    assert job.n_failed == job.n_unknown == job.n_running == 0
     to_end(account)
     is_over(job, simulator)
 
@@ -501,6 +555,22 @@ def test_an_order_for_a_title_whose_answer_is_lost_is_never_given_again(ordering
     item = job.items.get()
     assert (item.status, item.reason) == ("not_applied", "outcome_unknown")
     assert len(simulator.writes()) == 1
+
+
+def test_an_order_whose_result_cannot_be_read_is_never_given_again(ordering, monkeypatch):
+    simulator, account, job = ordering
+    provider = services.get_provider("nuwax")
+    update = provider._update
+
+    async def told_nothing(self, *arguments):
+        await update(self, *arguments)
+        simulator.add_fault("html200", method="GET", times=1)  # nor does the next look tell anything
+
+    monkeypatch.setattr(provider, "_update", told_nothing)
+    to_end(account)
+    item = job.items.get()
+    assert (item.status, item.reason) == ("applied", "checked_after_no_answer")
+    assert len(simulator.writes()) == 1 and item.before is not None
 
 
 # --- wake-ups -------------------------------------------------------------------------------------------------------------------------------

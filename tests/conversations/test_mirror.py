@@ -271,6 +271,41 @@ def test_a_conversation_that_vanishes_between_read_and_write_is_marked_gone(conn
     assert conversation.gone_at is not None
 
 
+def test_an_error_of_ours_after_the_write_of_a_click_is_called_unknown_and_recorded(connected, alice, monkeypatch):
+    simulator, account = connected("modelrouter", populate=3, rate_limit=0)
+    conversation = synced(account).conversations.first()
+    provider = services.get_provider("modelrouter")
+    write = provider.write
+
+    async def broken(self, current, changes):
+        await write(self, current, changes)
+        raise KeyError("an answer that nobody expected")
+
+    monkeypatch.setattr(provider, "write", broken)
+    outcome = edits.edit_now(alice, conversation, {"title": "written"})
+    assert (outcome.status, outcome.reason) == (S.FAILED, "outcome_unknown")
+    entry = AuditEntry.objects.get()
+    assert (entry.reason, entry.before) == ("outcome_unknown", {"title": conversation.title})
+    assert simulator.truth()[conversation.remote_id]["title"] == "written"
+
+
+def test_a_click_at_a_paused_account_sends_nothing(connected, alice):
+    simulator, account = connected("modelrouter", populate=3, rate_limit=0)
+    conversation = synced(account).conversations.first()
+    simulator.log.clear()
+    services.pause_account(Account.objects.get(pk=account.pk))
+    outcome = edits.edit_now(alice, conversation, {"title": "never"})
+    assert (outcome.status, outcome.reason) == (S.FAILED, "paused") and simulator.log == []
+
+
+def test_a_new_credential_keeps_what_was_learned_meanwhile(connected):
+    simulator, account = connected("modelrouter", populate=1)
+    stale = Account.objects.get(pk=account.pk)
+    services.learn(account, {"answers_lie": True})
+    services.replace_credentials(stale, simulator.credential())
+    assert Account.objects.get(pk=account.pk).memory["answers_lie"] is True
+
+
 def test_without_redis_a_click_changes_nothing_and_says_so(account, alice, monkeypatch):
     def away(*_arguments):
         raise redis.ConnectionError("no Redis")

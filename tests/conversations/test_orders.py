@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import redis
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 
@@ -261,6 +262,14 @@ def test_orders_and_lanes_never_wait_for_each_other_in_a_circle(connected, alice
     assert failed == []
     for job in works:
         adds_up(job)
+
+
+def test_the_pace_of_a_job_is_not_known_while_redis_is_away(draft, monkeypatch):
+    def away(*_arguments):
+        raise redis.ConnectionError("no Redis")
+
+    monkeypatch.setattr(jobs.cache, "get", away)
+    assert jobs.pace(draft[2]) is None
 
 
 def test_a_lane_that_ends_says_the_truth_about_its_account(draft, alice):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
+from django.db import InterfaceError
 
 from accounts.models import Account
 from conversations import jobs, mirror, wake, workers
@@ -82,6 +84,25 @@ def test_the_worker_reads_an_account_that_was_asked_for(connected, celery_worker
     until(lambda: Account.objects.get(pk=account.pk).sync_state == "done")
     assert account.conversations.count() == 90
     assert workers.online() == 1
+
+
+def test_signs_of_life_go_on_after_the_database_was_away(transactional_db, monkeypatch):
+    beat, beats, stop = workers.beat, [], threading.Event()
+
+    def sometimes_away():
+        beats.append(1)
+        if len(beats) == 1:
+            raise InterfaceError("the connection is closed")
+        beat()
+
+    monkeypatch.setattr(workers, "beat", sometimes_away)
+    monkeypatch.setattr(workers, "BEAT", 0.01)
+    workers.beat_forever(stop)
+    try:
+        until(workers.online, 10)
+    finally:
+        stop.set()
+    until(lambda: not workers.online(), 10)
 
 
 def test_the_worker_checks_a_preview(connected, alice, celery_worker_process):
