@@ -233,3 +233,31 @@ class CatalogueModel(models.Model):
     def shown_price(self) -> str:
         """The price in the language of the reader."""
         return said_price(self.price)
+
+
+class RequestLog(models.Model):
+    """One request to a provider and its answer, as they may be kept: shortened, without secrets, for 14 days."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="requests")
+    at = models.DateTimeField()
+    subject = models.CharField(max_length=60, blank=True)  # what it was for: "item:ID:ATTEMPT", "conversation:ID", "sync", "check:JOB", "" otherwise
+    method = models.CharField(max_length=8)
+    path = models.CharField(max_length=300)
+    write = models.BooleanField(default=False)
+    status = models.PositiveSmallIntegerField(null=True)  # of HTTP; None: no answer came
+    ms = models.PositiveIntegerField()
+    size = models.PositiveIntegerField(null=True)  # of the answer, in bytes
+    sent = models.TextField(blank=True)
+    answer = models.TextField(blank=True)
+    error = models.CharField(max_length=40, blank=True)  # kind of the typed error that it became
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="request_account"),
+            models.Index(fields=["subject", "id"], name="request_subject", condition=~models.Q(subject="")),
+            models.Index(fields=["at"], name="request_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"

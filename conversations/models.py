@@ -79,6 +79,8 @@ class Action(models.TextChoices):
 
     SWITCH_MODEL = "switch-model", _("Switch model")
     SET_TITLE = "set-title", _("Set titles")
+    CONFIGURE = "configure", _("Edit settings")
+    RESTORE = "restore", _("Undo")
 
 
 class Order(models.TextChoices):
@@ -117,6 +119,12 @@ class Job(models.Model):
     note = models.CharField(max_length=300, blank=True)
     order = models.CharField(max_length=10, choices=Order.choices, default=Order.DRAFT)
     selection = models.JSONField(default=dict)  # how it was selected, for people
+    key = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 (of the submit that made it; null: none was given)
+    undo_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="undos")
+    priority = models.SmallIntegerField(default=0)  # higher goes first within each lane
+    canary = models.PositiveSmallIntegerField(null=True)  # conversations per account that are tried first
+    canary_limit = models.PositiveSmallIntegerField(default=20)  # percent of these that may end other than applied or unchanged
+    canary_passed = models.JSONField(default=list)  # ids of accounts whose first ones went well, or that a person let go on
     planned_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -138,6 +146,7 @@ class Job(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["actor", "key"], name="job_once_per_submit")]
 
     def __str__(self) -> str:
         return f"J-{self.pk}"
@@ -202,6 +211,7 @@ class JobItem(models.Model):
     after = models.JSONField(null=True)
     attempts = models.PositiveSmallIntegerField(default=0)  # in all
     tries = models.PositiveSmallIntegerField(default=0)  # since a person last decided
+    ticked = models.BooleanField(null=True)  # a person's choice in the preview; None leaves it to the rules of the action
     lease = models.CharField(max_length=80, blank=True)  # the lane run that works on it
     not_before = models.DateTimeField(null=True)
     checked_at = models.DateTimeField(null=True)  # when the preview read it at the provider
@@ -223,17 +233,60 @@ class JobItem(models.Model):
         return f"J-{self.job_id}/{self.ordinal}"
 
 
+class Attempt(models.Model):
+    """One run of an item: when, by whom, and how it ended. Its requests are in the request log under "item:ID:NUMBER"."""
+
+    item = models.ForeignKey(JobItem, on_delete=models.CASCADE, related_name="runs")
+    number = models.PositiveSmallIntegerField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField()
+    status = models.CharField(max_length=12, choices=ItemStatus.choices)
+    reason = models.CharField(max_length=40, blank=True)
+    detail = models.CharField(max_length=400, blank=True)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    lease = models.CharField(max_length=80)  # names host and process
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["item", "number"], name="attempt_item")]
+
+    def __str__(self) -> str:
+        return f"{self.item_id}:{self.number}"
+
+
 class Lane(models.Model):
     """Who works on an account right now: at most one runner, for as long as it renews its lease."""
 
     account = models.OneToOneField(Account, on_delete=models.CASCADE, primary_key=True, related_name="lane")
     holder = models.CharField(max_length=80, blank=True)
     lease_until = models.DateTimeField(null=True)
-    blocked_until = models.DateTimeField(null=True)  # the provider asked for silence
+    blocked_until = models.DateTimeField(null=True)  # the provider asked for silence, or its breaker is open
+    blocked_reason = models.CharField(max_length=40, blank=True)
     started_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"lane of {self.account_id}"
+
+
+class Incident(models.Model):
+    """A time in which a provider's host answered only errors: its breaker is open, and now and then a single probe goes out."""
+
+    host = models.CharField(max_length=255)
+    provider_key = models.CharField(max_length=40)
+    opened_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    cause = models.CharField(max_length=400, blank=True)
+    failures = models.PositiveIntegerField(default=0)
+    probes = models.PositiveIntegerField(default=0)
+    next_probe_at = models.DateTimeField(null=True)
+    events = models.JSONField(default=list)  # [[ISO time, code, detail], ...]
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["host"], condition=models.Q(ended_at__isnull=True), name="one_open_incident_per_host")]
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.opened_at:%Y-%m-%d %H:%M}"
 
 
 class Worker(models.Model):
@@ -273,6 +326,7 @@ class AuditEntry(models.Model):
     reason = models.CharField(max_length=40, blank=True)
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
+    note = models.CharField(max_length=300, blank=True)
 
     class Meta:
         ordering = ["-id"]
