@@ -3,8 +3,8 @@
 A budget has a key, a rate and a burst. Its state is one number in Redis, the time at which the budget will be unused again (GCRA), moved by
 a Lua script with the clock of Redis, so machines need not agree on the time. A slot is a permission to send one request at a moment.
 
-* Background callers of one process queue here, in order, and fetch slots for the next 250 ms, at most 16 at once: one round trip instead
-  of 16. What is fetched and not used soon after its moment is lost, never saved up.
+* Background callers of one process queue here, in order, and fetch slots for the next 250 ms, at most 64 at once: one round trip instead
+  of many. What is fetched and not used soon after its moment is lost, never saved up.
 * A person waiting (`priority`) takes the next slot that nobody holds, however far ahead. As background callers never hold more than 250 ms,
   the person waits that long at most, plus one interval. Where the burst is 2 or more, its last slot is kept for people.
 * A cool-down stops everybody, slots at hand included: these are checked against it at most 50 ms before use.
@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 AHEAD: Final = 0.25  # seconds worth of slots that background callers hold at most
-MOST_AHEAD: Final = 16  # slots
+MOST_AHEAD: Final = 64  # slots
 FRESH: Final = 0.05  # seconds for which "nothing cools down" is believed
 LONGEST_COOL_DOWN: Final = 24 * 3600.0  # seconds: a nonsensical Retry-After must not close an account for good
 DOWN_FOR: Final = 1.0  # seconds for which callers of one key are refused at once after Redis failed one of them
@@ -334,7 +334,7 @@ class NullLimiter:
 async def _answer(command: Awaitable[_Answer] | Any) -> Any:
     try:
         return await command
-    except (RedisError, OSError) as error:
+    except (RedisError, OSError, RuntimeError) as error:  # the last: uvloop, about a connection that closed just before it was written to
         raise LimiterUnavailable(f"Redis does not answer ({type(error).__name__}).") from error
 
 

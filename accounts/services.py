@@ -187,7 +187,7 @@ class Line:
 @contextmanager
 def line(account: Account, *, patience: Patience = BACKGROUND, prompt: bool = False) -> Iterator[Line]:
     """Opens a connection for several calls; the account's health follows what happens on it."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=egress.new_loop) as runner:
         context = connect(account, patience=patience, prompt=prompt)
         try:
             provider = runner.run(_enter(context))
@@ -293,7 +293,8 @@ def test_credentials(provider_key: str, base_url: str, credentials: Mapping[str,
             await provider.http.aclose()
             await limiter.aclose()
 
-    return asyncio.run(attempt())
+    with asyncio.Runner(loop_factory=egress.new_loop) as runner:
+        return runner.run(attempt())
 
 
 async def inspect(provider: Provider) -> TestReport:

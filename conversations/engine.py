@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connection
 
+from accounts import egress
+
 if TYPE_CHECKING:
     from .lanes import LaneRunner
 
@@ -95,7 +97,7 @@ class Engine:
         with self._lock:
             self._users += 1
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = egress.new_loop()
                 threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import random
@@ -22,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import redis
@@ -52,6 +54,7 @@ SLICE = 45.0  # seconds of one run; far below the broker's visibility timeout
 FLUSH_EVERY = 0.25
 AT_ONCE = 3  # items under way for each connection
 LOOK_EVERY = 0.1  # at what people ordered meanwhile
+ASK_EVERY = 0.3  # which jobs have work, while those that are known have enough
 GRACE = 2.0  # seconds that what is under way gets to end when the process has to stop
 HOLD_ABOVE = 5.0  # seconds of silence asked for, from which on the lane ends instead of letting its items wait
 MAX_ATTEMPTS = 6
@@ -146,6 +149,8 @@ class LaneRunner:
         self.parked = ""  # the reason for which the rest has to wait for a person
         self.outdated = False  # the account's settings are not those that this run began with
         self.held_until: datetime | None = None  # the provider asked for silence
+        self.queue: list[Job] = []
+        self.asked = 0.0
         self.jobs: set[int] = set()  # whose items this run has taken
         self.stopped_jobs: set[int] = set()
         self.closing = False  # nothing more is started
@@ -238,17 +243,28 @@ class LaneRunner:
         return [Work(item, item.job, item.before, item.job.actor_id in allowed) for item in mine]
 
     def _next(self, wanted: int) -> list[JobItem]:
-        """Returns about `wanted` items that may be begun, as many of each job; of one conversation only one at a time."""
+        """Returns about `wanted` items that may be begun, those of the highest priority first, as many of each job that shares one.
+
+        Of one conversation only one at a time.
+        """
         ready = JobItem.objects.ready(timezone.now()).filter(account=self.account)
-        running = Job.objects.filter(order__in=[Order.RUN, Order.CANCEL], finished_at__isnull=True, n_pending__gt=0)
-        found_jobs = list(running.filter(Exists(ready.filter(job=OuterRef("pk")))).select_related("actor").order_by("pk"))
+        if time.monotonic() - self.asked > ASK_EVERY:
+            running = Job.objects.filter(order__in=[Order.RUN, Order.CANCEL], finished_at__isnull=True, n_pending__gt=0)
+            self.queue = list(running.filter(Exists(ready.filter(job=OuterRef("pk")))).select_related("actor").order_by("-priority", "pk"))
+            self.asked = time.monotonic()
         under_way = set(self.active.values())
         found: dict[str, JobItem] = {}
-        for job in found_jobs:
-            share = ready.filter(job=job).exclude(remote_id__in=under_way)
-            for item in share.order_by("rank", "ordinal")[: math.ceil(wanted / len(found_jobs))]:
-                item.job = job
-                found.setdefault(item.remote_id, item)
+        for _priority, group in itertools.groupby(self.queue, key=attrgetter("priority")):
+            equals = list(group)
+            each = math.ceil((wanted - len(found)) / len(equals))
+            for job in equals:
+                for item in ready.filter(job=job).exclude(remote_id__in=under_way).order_by("rank", "ordinal")[:each]:
+                    item.job = job
+                    found.setdefault(item.remote_id, item)
+            if len(found) >= wanted:
+                break
+        if len(found) < wanted:
+            self.asked = 0.0  # there may be other jobs by now
         return list(found.values())
 
     # --- one item -----------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+import uvloop
 from django.conf import settings
 from django.db import connection
 from django.utils import translation
@@ -41,7 +43,8 @@ CHROMIUM_FLAGS = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to run on settings that could reach a developer's own database."""
+    """Refuse to run on settings that could reach a developer's own database; call providers from the kind of event loop that the product uses."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     if os.environ.get("DJANGO_SETTINGS_MODULE") != "tests.settings":
         raise pytest.UsageError("the tests run on tests.settings only: unset DJANGO_SETTINGS_MODULE")
     # Ours are loaded. The processes that tests start read the product's settings, from the environment that ours made.

@@ -79,7 +79,7 @@ class Server:
                 await writer.wait_closed()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, RuntimeError):  # the last is what uvloop says of a closed one
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
                 request = Request(head[:-4], b"")

@@ -276,7 +276,7 @@ def test_a_runner_whose_account_is_deleted_ends_quietly(begin, alice):
     written = len(simulator.writes())
     job.refresh_from_db()
     assert job.open == 0 and job.finished_at is not None and job.total == 40
-    assert written <= job.n_applied + 2 * 4
+    assert job.n_applied <= written <= job.n_applied + job.n_unknown
     assert leases.reap() == []
 
 
