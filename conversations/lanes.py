@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import random
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import redis
@@ -37,7 +39,7 @@ from accounts.providers.base import Patience
 from accounts.providers.errors import CredentialsRejected, NotFound, ProviderError, RateLimited, Unsupported
 from accounts.providers.records import Ref, RemoteConversation
 
-from . import claims, edits, leases, mirror, titles
+from . import canary, claims, edits, leases, mirror, titles
 from .edits import Outcome, Trust
 from .jobs import sweep_cancelled
 from .leases import LeaseLost, park, unpark
@@ -237,16 +239,24 @@ class LaneRunner:
         return [Work(item, item.job, item.before, item.job.actor_id in allowed) for item in free if item.pk in mine]
 
     def _next(self, wanted: int) -> list[JobItem]:
-        """Returns about `wanted` items that may be begun, as many of each job; of one conversation only one at a time."""
+        """Returns about `wanted` items that may be begun, those of the highest priority first, as many of each job that shares one.
+
+        Of one conversation only one at a time.
+        """
         ready = JobItem.objects.ready(timezone.now()).filter(account=self.account)
         running = Job.objects.filter(order__in=[Order.RUN, Order.CANCEL], finished_at__isnull=True, n_pending__gt=0)
-        ids = list(running.filter(Exists(ready.filter(job=OuterRef("pk")))).order_by("pk").values_list("pk", flat=True))
+        rows = running.filter(Exists(ready.filter(job=OuterRef("pk")))).order_by("-priority", "pk").values_list("priority", "pk")
         under_way = set(self.active.values())
         found: dict[str, JobItem] = {}
-        for job_id in ids:
-            share = ready.filter(job_id=job_id).exclude(remote_id__in=under_way).select_related("job__actor", "conversation")
-            for item in share.order_by("rank", "ordinal")[: math.ceil(wanted / len(ids))]:
-                found.setdefault(item.remote_id, item)
+        for _priority, equals in itertools.groupby(rows, key=itemgetter(0)):
+            ids = [job_id for _priority, job_id in equals]
+            each = math.ceil((wanted - len(found)) / len(ids))
+            for job_id in ids:
+                share = ready.filter(job_id=job_id).exclude(remote_id__in=under_way).select_related("job__actor", "conversation")
+                for item in share.order_by("rank", "ordinal")[:each]:
+                    found.setdefault(item.remote_id, item)
+            if len(found) >= wanted:
+                break
         return list(found.values())
 
     # --- one item -----------------------------------------------------------------------------------------------------------------
@@ -412,6 +422,8 @@ class LaneRunner:
                     self._remember(entry)
                 self._note(results)
                 transition([result.move for result in results], lease=self.holder)
+                for job in {result.move.job_id: result.work.job for result in results if result.work.job.canary}.values():
+                    canary.judge(job, self.account.pk)
             self.renewed = time.monotonic()
             ended = [self.active.pop(result.work.item.pk) for result in results]
             claims.free(self.account.upstream_identity, ended, self.claimant)
