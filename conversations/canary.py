@@ -91,7 +91,8 @@ def go_on(user: User, job: Job, account_id: Any) -> int:
     if not Job.objects.editable_by(user).filter(pk=job.pk).exists():
         raise PermissionDenied
     with transaction.atomic():
-        return _pass(Job.objects.select_for_update(no_key=True).get(pk=job.pk), account_id)
+        job = Job.objects.select_for_update(no_key=True).get(pk=job.pk)
+        return _pass(job, account_id) if _held(job, account_id).exists() else 0
 
 
 def _held(job: Job, account_id: Any) -> QuerySet[JobItem]:

@@ -370,9 +370,7 @@ class StartForm(forms.Form):
     note = forms.CharField(label=gettext_lazy("Note"), required=False, max_length=300)
     typed_count = forms.CharField(label=gettext_lazy("Number of changes"), required=False, max_length=20)
     canary = forms.IntegerField(label=gettext_lazy("Try first, in each account"), required=False, min_value=1, max_value=1000)
-    canary_limit = forms.IntegerField(
-        label=gettext_lazy("Stop the account if more than this percentage is not applied"), required=False, min_value=0, max_value=99, initial=20
-    )
+    canary_limit = forms.IntegerField(label=gettext_lazy("Stop the account above"), required=False, min_value=0, max_value=99, initial=20)
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data)

@@ -383,7 +383,7 @@ def chosen_items(job: Job, group: str) -> QuerySet[JobItem]:
 
 
 def by_provider(found: Iterable[Share]) -> str:
-    """Returns what would change as counts by provider and account: "aurod 120 (Shop 100, Research 20) · Nuwax 31 (Helpdesk 31)"."""
+    """Returns what would change as counts by provider and account: "120 at aurod (Shop 100, Research 20) · 31 at Nuwax (Helpdesk 31)"."""
     providers: dict[str, list[Share]] = {}
     for share in found:
         if share.changes:
@@ -392,7 +392,7 @@ def by_provider(found: Iterable[Share]) -> str:
     for name, own in providers.items():
         each = pgettext("between counts", ", ").join(f"{share.account.label} {share.changes:,}" for share in own)
         values = {"provider": name, "count": f"{sum(share.changes for share in own):,}", "accounts": each}
-        texts.append(_("%(provider)s %(count)s (%(accounts)s)") % values)
+        texts.append(_("%(count)s at %(provider)s (%(accounts)s)") % values)
     return " · ".join(texts)
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, cast
-from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -19,7 +18,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefresh, trigger_client_event
 
-from accounts.models import Account, User
+from accounts.models import User
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
 from . import canary, jobs, reports, ticks, titles, wake
@@ -149,18 +148,16 @@ def job_check(request: HttpRequest, pk: int) -> HttpResponse:
 def job_tick(request: HttpRequest, pk: int) -> HttpResponse:
     """Ticks or unticks one row of a preview, or all of a group; `stuck` takes out everything that cannot change."""
     job = _editable(request, pk)
-    if not (wants_fragment(request) and job.order == Order.DRAFT and job.planned_at):
-        return _go(request, "job_detail", pk)
     if request.POST.get("stuck"):
         ticks.drop_stuck(_user(request), job)
     else:
-        items = presenters.chosen_items(job, request.POST.get("group", ""))
+        item, items = request.POST.get("item", ""), presenters.chosen_items(job, request.POST.get("group", ""))
         if not request.POST.get("all"):
-            item = request.POST.get("item", "")
             items = items.filter(pk=item if item.isdecimal() else 0)
         ticks.tick(_user(request), job, items, ticked=request.POST.get("ticked") == "1")
     job.refresh_from_db()
-    return _preview(request, job, StartForm())
+    shown = wants_fragment(request) and job.order == Order.DRAFT and job.planned_at
+    return _preview(request, job, StartForm()) if shown else _go(request, "job_detail", pk)
 
 
 @require_POST
@@ -236,10 +233,14 @@ def job_decide(request: HttpRequest, pk: int, item_pk: int) -> HttpResponse:
 
 
 @require_POST
-def job_go_on(request: HttpRequest, pk: int, account_pk: UUID) -> HttpResponse:
+def job_go_on(request: HttpRequest, pk: int) -> HttpResponse:
     """Lets the rest of an account go on after its first conversations, whatever became of these."""
     job = _editable(request, pk)
-    count = canary.go_on(_user(request), job, get_object_or_404(Account.objects.filter(jobitem__job=job).distinct(), pk=account_pk).pk)
+    accounts = {str(account_id): account_id for account_id in job.items.order_by().values_list("account_id", flat=True).distinct()}
+    account_id = accounts.get(request.POST.get("account", ""))
+    if account_id is None:
+        raise Http404
+    count = canary.go_on(_user(request), job, account_id)
     goes_on = ngettext("%(count)s conversation goes on.", "%(count)s conversations go on.", count) % {"count": count}
     return _live(request, pk, goes_on if count else _("Nothing waits there any more."))
 

@@ -79,10 +79,10 @@ def test_a_person_lets_an_account_go_on(two, alice, client):
     jobs.start(alice, job, canary=5)
     to_end(first)
     assert again(job).items.filter(account=first, reason="canary_halted").count() == 15
-    address = reverse("job_go_on", args=[job.pk, first.pk])
-    answer = client.post(address, headers=HX)
+    address, given = reverse("job_go_on", args=[job.pk]), {"account": str(first.pk)}
+    answer = client.post(address, given, headers=HX)
     assert "15 conversations go on." in answer["HX-Trigger"] and f"go-on-{first.pk}" not in text_of(answer)
-    assert "Nothing waits there" in client.post(address, headers=HX)["HX-Trigger"]
+    assert "Nothing waits there" in client.post(address, given, headers=HX)["HX-Trigger"]
     to_end(first)
     assert counts(job, first) == {("not_applied", "accepted_not_applied"): 5, ("applied", ""): 15}
     adds_up(job)
@@ -204,15 +204,17 @@ def test_only_ones_own_job_is_let_go_on(two, alice):
         canary.go_on(mallory, job, first.pk)
     stranger = Client()
     stranger.force_login(mallory)
-    assert stranger.post(reverse("job_go_on", args=[job.pk, first.pk])).status_code == 404
+    assert stranger.post(reverse("job_go_on", args=[job.pk]), {"account": str(first.pk)}).status_code == 404
     assert again(job).n_waiting == 30
 
 
 def test_an_account_that_is_not_in_the_job_is_not_found(two, alice, client, connected):
-    _first, _second, job = two
+    (_at_first, first), _second, job = two
+    assert canary.go_on(alice, job, first.pk) == 0 and again(job).canary_passed == []  # a draft has no first ones
     _simulator, other = connected("aurod", label="elsewhere")
     jobs.start(alice, job, canary=5)
-    assert client.post(reverse("job_go_on", args=[job.pk, other.pk])).status_code == 404
+    for account in (str(other.pk), "nonsense", ""):
+        assert client.post(reverse("job_go_on", args=[job.pk]), {"account": account}).status_code == 404
 
 
 @pytest.mark.parametrize("given", [{"canary": "0"}, {"canary": "1001"}, {"canary": "x"}, {"canary": "5", "canary_limit": "100"}])

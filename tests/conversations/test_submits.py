@@ -200,7 +200,7 @@ def test_the_last_word_counts_by_provider_and_account(place, alice, client, conn
         synced(other)
     job = titled(alice, Conversation.objects.all())
     page = text_of(client.get(reverse("job_detail", args=[job.pk])))
-    assert "ModelRouter 34 (modelrouter one 30, second 4) · aurod 3 (third 3)" in page and "Run 37 changes" in page
+    assert "34 at Alibaba ModelRouter (modelrouter one 30, second 4) · 3 at aurod (third 3)" in page and "Run 37 changes" in page
 
 
 def test_the_note_is_kept_with_the_job_and_with_every_change(place, alice, client):
