@@ -6,8 +6,6 @@ on the button is the number that would run.
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -47,13 +45,13 @@ def _plan_again(job: Job, items: QuerySet[JobItem]) -> int:
     for account in list(Account.objects.filter(pk__in=items.order_by().values("account_id"))):
         names: dict[str, str] = dict(account.catalogue.values_list("model_id", "name"))
         model = jobs.chosen_model(job, account)
-        batch: list[tuple[Any, ...]] = []
-        for item in list(items.filter(account=account).select_related("conversation")):
+        found = list(items.filter(account=account).select_related("conversation"))
+        for item in found:
             item.ticked = True
-            batch.append(jobs.plan_row(item, jobs.evaluate(job, item, account, model, names)))
+        made = [(item, jobs.evaluate(job, item, account, model, names)) for item in found]
         job.items.filter(pk__in=items.filter(account=account).values("pk")).update(ticked=True)
-        jobs.write_plans(batch, unread=False)
-        count += len(batch)
+        jobs.write_plans([jobs.plan_row(item, plan) for item, plan in made], unread=False)
+        count += len(made)
     return count
 
 
