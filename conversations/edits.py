@@ -152,8 +152,7 @@ async def _write_and_look(provider: Provider, ref: Ref, current: RemoteConversat
         if error.retryable or isinstance(error, CredentialsRejected):
             raise  # refused and not carried out
         return Outcome(S.FAILED, error.kind, before, None, current, error)
-    # A conversation with a warning (an app dictates its model) may answer politely and stay as it was: always looked at.
-    believed = answered is not None and not current.warning and trust.believes(target)
+    believed = answered is not None and not current.evasive and trust.believes(target)
     if believed and answered is not None and _is_there(provider, _pick(answered, target), target, written=True):
         return _verdict(provider, before, target, answered)
     try:
@@ -349,25 +348,26 @@ def _called(account: Account, operation: Operation) -> Outcome:
 
 def record(user: User | None, account: Account, conversation: Conversation | None, what: str, outcome: Outcome, job: Job | None = None) -> None:
     """Adds the audit entry of a change that was tried; looking and finding nothing to do is not a change."""
-    entry = audit_entry(user, account, conversation, what, outcome, job)
+    subject = (conversation.pk, conversation.remote_id) if conversation else (None, "")
+    entry = audit_entry(user, account, subject, what, outcome, job)
     if entry is not None:
         entry.save(force_insert=True)
 
 
 def audit_entry(
-    user: User | None, account: Account, conversation: Conversation | None, what: str, outcome: Outcome, job: Job | None = None
+    user: User | None, account: Account, subject: tuple[int | None, str], what: str, outcome: Outcome, job: Job | None = None
 ) -> AuditEntry | None:
-    """Returns the unsaved audit entry of an outcome, None when nothing was tried."""
+    """Returns the unsaved audit entry of an outcome, None when nothing was tried; `subject` is the conversation's id here and at its provider."""
     if outcome.status.value not in AuditEntry.RESULTS or outcome.status == S.UNCHANGED:
         return None
     return AuditEntry(
-        actor=user,
+        actor_id=user.pk if user else None,
         actor_name=str(user or "")[:200],
-        account=account,
+        account_id=account.pk,
         account_label=account.label,
-        conversation=conversation,
-        remote_id=conversation.remote_id if conversation else "",
-        job=job,
+        conversation_id=subject[0],
+        remote_id=subject[1],
+        job_id=job.pk if job else None,
         what=what,
         result=outcome.status.value,
         reason=outcome.reason,

@@ -1,13 +1,13 @@
 """The runner of one account's work: takes items of all its running jobs in turn, a handful at a time, and brings each to its end.
 
 The database is the queue. At any moment at most one runner holds an account's lease (leases.py), renewed while it works. Whatever a runner
-stores is stored together with a renewal, and no write is sent before that: one that lost its lease changes nothing any more. Work is read
-from the database by one thread of the runner, and calls to the provider are made on its event loop:
+stores is stored together with a renewal, and no write is sent before that: one that lost its lease changes nothing any more. All runners of a
+process share one event loop and one database thread (engine.py):
 
     claim -> read, compare -> commit `before` -> write, look -> flush result and counters
 
-`before` and results travel in one batch per flush, so a hundred items cost a few transactions and not hundreds. However a runner ends, what it
-had under way is handed back; a killed one is found out by its lease.
+`before` is stored at once, many items in one transaction, because their writes wait for it; results are gathered for a quarter of a second.
+However a runner ends, what it had under way is handed back; a killed one is found out by its lease.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import redis
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
@@ -39,12 +38,13 @@ from accounts.providers.base import Patience
 from accounts.providers.errors import CredentialsRejected, NotFound, ProviderError, RateLimited, Unsupported
 from accounts.providers.records import Ref, RemoteConversation
 
-from . import canary, claims, edits, leases, mirror, titles
+from . import bulk, canary, claims, edits, leases, mirror, titles
 from .edits import Outcome, Trust
+from .engine import Before, Engine
 from .jobs import sweep_cancelled
 from .leases import LeaseLost, park, unpark
 from .models import AuditEntry, Job, JobItem, Order
-from .states import ItemStatus, Move, transition, transition_all
+from .states import ItemStatus, Move, remember, transition, transition_all
 
 logger = logging.getLogger(__name__)
 S = ItemStatus
@@ -52,8 +52,9 @@ T = TypeVar("T")
 
 SLICE = 45.0  # seconds of one run; far below the broker's visibility timeout
 FLUSH_EVERY = 0.25
-MIN_FLUSH_GAP = 0.02
+AT_ONCE = 3  # items under way for each connection
 LOOK_EVERY = 0.1  # at what people ordered meanwhile
+GRACE = 2.0  # seconds that what is under way gets to end when the process has to stop
 HOLD_ABOVE = 5.0  # seconds of silence asked for, from which on the lane ends instead of letting its items wait
 MAX_ATTEMPTS = 6
 PATIENCE = Patience(attempts=3, seconds=30.0)
@@ -82,26 +83,18 @@ class Work:
 
 
 @dataclass(slots=True)
-class _Before:
-    item_id: int
-    values: dict[str, Any]
-    target: dict[str, Any] | None
-    first: bool  # nothing has been remembered for this item yet
-    done: asyncio.Future[None]
-
-
-@dataclass(slots=True)
 class _Result:
     work: Work
     move: Move
     outcome: Outcome | None = None
 
 
-def run_lane(account_id: Any, stopping: Callable[[], bool] = lambda: False) -> bool:
+def run_lane(account_id: Any, stopping: Callable[[], bool] = lambda: False, engine: Engine | None = None) -> bool:
     """Works on an account's items until there are none, the slice ends or `stopping` says so; returns True when work is left.
 
     Returns False at once when another runner has the lane, and when Redis is away: the reaper comes back to it.
     """
+    engine = engine or ENGINE
     holder = leases.new_holder()
     if not leases.acquire(account_id, holder):
         return False
@@ -110,8 +103,8 @@ def run_lane(account_id: Any, stopping: Callable[[], bool] = lambda: False) -> b
     try:
         account = Account.objects.select_related("owner").get(pk=account_id)
         if _has_provider(account):
-            runner = LaneRunner(account, holder, stopping)
-            asyncio.run(runner.run())
+            runner = LaneRunner(account, holder, stopping, engine)
+            engine.run(runner.run())
     except LeaseLost:
         logger.warning("lane %s: lease lost", account_id)
         lost = True
@@ -140,7 +133,8 @@ def _has_provider(account: Account) -> bool:
 class LaneRunner:
     """One run over one account's items; see the module for the order of things."""
 
-    def __init__(self, account: Account, holder: str, stopping: Callable[[], bool]) -> None:
+    def __init__(self, account: Account, holder: str, stopping: Callable[[], bool], engine: Engine) -> None:
+        self.engine = engine
         self.holder = holder
         # The same for every runner of this lane: whoever takes over from a dead one takes over its claims.
         self.claimant = f"lane {account.pk}"
@@ -150,46 +144,40 @@ class LaneRunner:
         self.concurrency = services.pace_of(account).concurrency
         self.deadline = time.monotonic() + SLICE
         self.trust: dict[int, Trust] = {}
-        self.befores: list[_Before] = []
         self.results: list[_Result] = []
         self.parked = ""  # the reason for which the rest has to wait for a person
         self.outdated = False  # the account's settings are not those that this run began with
         self.held_until: datetime | None = None  # the provider asked for silence
+        self.jobs: set[int] = set()  # whose items this run has taken
         self.stopped_jobs: set[int] = set()
         self.closing = False  # nothing more is started
-        self.finished = False  # nothing more will have to be written down
         self.failed: BaseException | None = None
         self.renewed = self.claims_renewed = time.monotonic()
-        self.looked = 0.0
 
     # --- the loop -----------------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Runs until nothing is left to start and everything started has been written down."""
-        self.urgent = asyncio.Event()
-        self.database = ThreadPoolExecutor(1, thread_name_prefix="lane-db")
+        self.ended = asyncio.Event()
         try:
-            try:
-                async with services.connect(self.account, patience=PATIENCE) as provider:
-                    self.provider = provider
-                    await self._run()
-            except CredentialsRejected as error:  # it cannot even be opened
-                self._refused(error)
-            if self.parked:
-                await self._in_database(self._park)
-        finally:
-            await self._in_database(_close_connection)
-            self.database.shutdown()
+            async with services.connect(self.account, patience=PATIENCE) as provider, self.engine.joined(self):
+                self.provider = provider
+                await self._run()
+        except CredentialsRejected as error:  # it cannot even be opened
+            self._refused(error)
+        if self.parked:
+            await self._in_database(self._park)
 
     async def _run(self) -> None:
         # More items than connections: while one waits for its `before` to be stored, another uses the connection.
-        self.gate = asyncio.Semaphore(2 * self.concurrency)
+        self.gate = asyncio.Semaphore(AT_ONCE * self.concurrency)
         flusher = asyncio.create_task(self._flush_forever())
         tasks: set[asyncio.Task[None]] = set()
         try:
+            await self._in_database(look, [self])
             while self._may_start():
-                if len(tasks) < 2 * self.concurrency:
-                    batch = await self._in_database(partial(self._claim, 4 * self.concurrency - len(tasks)))
+                if len(tasks) < AT_ONCE * self.concurrency:
+                    batch = await self._in_database(self._claim, 2 * AT_ONCE * self.concurrency - len(tasks))
                     if not batch and not tasks:
                         break
                     tasks |= {asyncio.create_task(self._run_item(work)) for work in batch}
@@ -198,24 +186,33 @@ class LaneRunner:
         finally:
             # After an error too, what is under way ends and is written down.
             self.closing = True
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self.finished = True
-            self.urgent.set()
+            await self._last(tasks)
+            self.ended.set()
             await flusher
         if self.failed:
             raise self.failed
+
+    async def _last(self, tasks: set[asyncio.Task[None]]) -> None:
+        """Waits for what is under way; a process that has to stop leaves the rest, which is handed back and looked at by the next runner."""
+        until = None
+        while tasks:
+            if self.stopping():
+                until = until or time.monotonic() + GRACE
+                if time.monotonic() > until:
+                    for task in tasks:
+                        task.cancel()
+            _done, tasks = await asyncio.wait(tasks, timeout=FLUSH_EVERY)
 
     def _may_start(self) -> bool:
         ended = self.closing or self.parked or self.outdated or self.held_until or self.failed
         return not (ended or self.stopping() or time.monotonic() > self.deadline)
 
-    async def _in_database(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.database, work)
+    def _in_database(self, work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        return self.engine.in_database(work, *arguments)
 
     # --- claiming -----------------------------------------------------------------------------------------------------------------
 
     def _claim(self, wanted: int) -> list[Work]:
-        self._look_at_account()
         items = self._next(wanted) if self._may_start() else []
         if not items:
             return []
@@ -229,14 +226,18 @@ class LaneRunner:
         moves = [Move(item.pk, item.job_id, S.PENDING, S.RUNNING, values={"started_at": item.started_at or now}) for item in free]
         with transaction.atomic():
             leases.renew(self.account.pk, self.holder)
-            transition(moves, take=self.holder)
-            mine = set(JobItem.objects.filter(pk__in=[item.pk for item in free], lease=self.holder).values_list("pk", flat=True))
-        claims.free(identity, [item.remote_id for item in free if item.pk not in mine], self.claimant)
+            moved = transition(moves, take=self.holder)
+        mine = free
+        if moved != len(free):  # somebody cancelled meanwhile
+            ids = set(JobItem.objects.filter(pk__in=[item.pk for item in free], lease=self.holder).values_list("pk", flat=True))
+            mine = [item for item in free if item.pk in ids]
+            claims.free(identity, [item.remote_id for item in free if item.pk not in ids], self.claimant)
         self.renewed = time.monotonic()
-        self.active |= {item.pk: item.remote_id for item in free if item.pk in mine}
-        actors = {item.job.actor for item in free}
+        self.active |= {item.pk: item.remote_id for item in mine}
+        self.jobs |= {item.job_id for item in mine}
+        actors = {item.job.actor for item in mine}
         allowed = {actor.pk for actor in actors if Account.objects.editable_by(actor).filter(pk=self.account.pk).exists()}
-        return [Work(item, item.job, item.before, item.job.actor_id in allowed) for item in free if item.pk in mine]
+        return [Work(item, item.job, item.before, item.job.actor_id in allowed) for item in mine]
 
     def _next(self, wanted: int) -> list[JobItem]:
         """Returns about `wanted` items that may be begun, those of the highest priority first, as many of each job that shares one.
@@ -245,15 +246,16 @@ class LaneRunner:
         """
         ready = JobItem.objects.ready(timezone.now()).filter(account=self.account)
         running = Job.objects.filter(order__in=[Order.RUN, Order.CANCEL], finished_at__isnull=True, n_pending__gt=0)
-        rows = running.filter(Exists(ready.filter(job=OuterRef("pk")))).order_by("-priority", "pk").values_list("priority", "pk")
+        found_jobs = running.filter(Exists(ready.filter(job=OuterRef("pk")))).select_related("actor").order_by("-priority", "pk")
         under_way = set(self.active.values())
         found: dict[str, JobItem] = {}
-        for _priority, equals in itertools.groupby(rows, key=itemgetter(0)):
-            ids = [job_id for _priority, job_id in equals]
-            each = math.ceil((wanted - len(found)) / len(ids))
-            for job_id in ids:
-                share = ready.filter(job_id=job_id).exclude(remote_id__in=under_way).select_related("job__actor", "conversation")
+        for _priority, equals in itertools.groupby(found_jobs, key=attrgetter("priority")):
+            sharing = list(equals)
+            each = math.ceil((wanted - len(found)) / len(sharing))
+            for job in sharing:
+                share = ready.filter(job=job).exclude(remote_id__in=under_way)
                 for item in share.order_by("rank", "ordinal")[:each]:
+                    item.job = job
                     found.setdefault(item.remote_id, item)
             if len(found) >= wanted:
                 break
@@ -313,10 +315,7 @@ class LaneRunner:
         async def save(values: dict[str, Any]) -> None:
             if self.failed:
                 raise LeaseLost
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.befores.append(_Before(work.item.pk, values, work.item.target, work.before is None, done))
-            self.urgent.set()
-            await done
+            await self.engine.remember(self, work.item.pk, values, work.item.target, first=work.before is None)
             work.before = values
 
         return save
@@ -389,42 +388,38 @@ class LaneRunner:
     # --- writing down -------------------------------------------------------------------------------------------------------------
 
     async def _flush_forever(self) -> None:
-        while not (self.finished and not self.befores and not self.results):
+        while not self.failed:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.urgent.wait(), FLUSH_EVERY)
-            self.urgent.clear()
-            befores, self.befores = self.befores, []
+                await asyncio.wait_for(self.ended.wait(), FLUSH_EVERY)
+            last = self.ended.is_set()
             results, self.results = self.results, []
             try:
-                await self._in_database(partial(self._flush, befores, results))
-            except BaseException as error:
-                self._fail(error, befores)
-                return
-            for entry in befores:
-                if not entry.done.done():
-                    entry.done.set_result(None)
-            if befores:
-                await asyncio.sleep(MIN_FLUSH_GAP)  # gathers the next ones into one transaction
+                await self._in_database(self._flush, results)
+            except Exception as error:
+                self.fail(error)
+            if last:
+                break
 
-    def _fail(self, error: BaseException, befores: list[_Before]) -> None:
-        self.failed = error
-        for entry in befores + self.befores:
-            if not entry.done.done():
-                entry.done.set_exception(LeaseLost())
-        self.befores.clear()
+    def fail(self, error: BaseException) -> None:
+        """Lets the run end with this error; nothing more is stored or sent."""
+        self.failed = self.failed or error
         self.results.clear()
 
-    def _flush(self, befores: list[_Before], results: list[_Result]) -> None:
-        if befores or results or time.monotonic() - self.renewed > settings.LANE_LEASE / 3:
+    def lost(self) -> LeaseLost:
+        """Returns what an item hears that may not write; the run itself ends with the error that `fail` was told, if any."""
+        self.fail(LeaseLost())
+        return LeaseLost()
+
+    def _flush(self, results: list[_Result]) -> None:
+        if results or time.monotonic() - self.renewed > settings.LANE_LEASE / 3:
             with transaction.atomic():
                 leases.renew(self.account.pk, self.holder)
-                for entry in befores:
-                    self._remember(entry)
                 self._note(results)
                 transition([result.move for result in results], lease=self.holder)
                 for job in {result.move.job_id: result.work.job for result in results if result.work.job.canary}.values():
                     canary.judge(job, self.account.pk)
             self.renewed = time.monotonic()
+        if results:
             ended = [self.active.pop(result.work.item.pk) for result in results]
             claims.free(self.account.upstream_identity, ended, self.claimant)
             back = [result for result in results if result.move.new in (S.PENDING, S.WAITING)]
@@ -436,16 +431,6 @@ class LaneRunner:
             with contextlib.suppress(redis.RedisError):  # they live for another two thirds
                 claims.take(self.account.upstream_identity, list(self.active.values()), self.claimant)
                 self.claims_renewed = time.monotonic()
-        if time.monotonic() - self.looked > LOOK_EVERY:
-            self.looked = time.monotonic()
-            self._look_at_account()
-            self._look_at_orders()
-
-    def _remember(self, entry: _Before) -> None:
-        row = JobItem.objects.filter(pk=entry.item_id, lease=self.holder, before__isnull=entry.first)
-        changes: dict[str, Any] = {"target": entry.target} | ({"before": entry.values} if entry.first else {})
-        if not row.update(**changes):
-            raise LeaseLost
 
     def _note(self, results: list[_Result]) -> None:
         """Writes what a batch of results says elsewhere: the mirror's rows and the audit entries."""
@@ -463,28 +448,15 @@ class LaneRunner:
                 found.append(outcome.remote)
                 if outcome.wrote:
                     ours.add(outcome.remote.remote_id)
-            entry = edits.audit_entry(result.work.job.actor, self.account, item.conversation, result.work.job.action, outcome, result.work.job)
+            job = result.work.job
+            entry = edits.audit_entry(job.actor, self.account, (item.conversation_id, item.remote_id), job.action, outcome, job)
             if entry is not None:
                 entries.append(entry)
         if found:
             mirror.upsert(self.account, found, ours=ours)
-        AuditEntry.objects.bulk_create(entries)
+        bulk.insert(entries)
         if gone:
             mirror.mark_gone(self.account, gone)
-
-    def _look_at_account(self) -> None:
-        """Learns whether people paused the account or gave it other settings; these hold from the next run on, which follows at once."""
-        names = ("sealed_credentials", "base_url", "rate", "concurrency", "paused_at")
-        now = Account.objects.filter(pk=self.account.pk).values(*names).first()
-        if now and now.pop("paused_at"):
-            self.parked = self.parked or "account_paused"
-        elif now and any(getattr(self.account, name) != value for name, value in now.items()):
-            self.outdated = True
-
-    def _look_at_orders(self) -> None:
-        """Learns which jobs people stopped since the last look; their items that have not begun go back."""
-        running = Job.objects.filter(items__account_id=self.account.pk, items__lease=self.holder).exclude(order=Order.RUN)
-        self.stopped_jobs = set(running.values_list("pk", flat=True).distinct())
 
     def _park(self) -> None:
         """Lets the account's open items wait for a person instead of failing them one by one, unless that person has been quicker."""
@@ -497,5 +469,45 @@ class LaneRunner:
             (park if waits else unpark)(self.account, reason)
 
 
-def _close_connection() -> None:
-    connection.close()  # that of the thread it is called in
+def look(runners: list[LaneRunner]) -> None:
+    """Tells runners what people did meanwhile: paused an account or gave it other settings, stopped a job.
+
+    Other settings hold from the next run on, which follows at once; items of stopped jobs that have not begun go back.
+    """
+    names = ("pk", "sealed_credentials", "base_url", "rate", "concurrency", "paused_at")
+    accounts = {row["pk"]: row for row in Account.objects.filter(pk__in=[runner.account.pk for runner in runners]).values(*names)}
+    held = {job_id for runner in runners for job_id in runner.jobs}
+    stopped = set(Job.objects.filter(pk__in=held).exclude(order=Order.RUN).values_list("pk", flat=True))
+    for runner in runners:
+        runner.stopped_jobs = stopped
+        now = accounts.get(runner.account.pk)
+        if now and now["paused_at"]:
+            runner.parked = runner.parked or "account_paused"
+        elif now and any(getattr(runner.account, name) != now[name] for name in names[1:-1]):
+            runner.outdated = True
+
+
+def store(befores: list[Before]) -> set[LaneRunner]:
+    """Stores values before, each only once and only while its item is its runner's, together with renewals of the leases.
+
+    Returns the runners that have lost theirs; for these nothing is stored.
+    """
+    lost: set[LaneRunner] = set()
+    with transaction.atomic():
+        for runner in sorted({entry.runner for entry in befores}, key=lambda runner: str(runner.account.pk)):
+            mine = [entry for entry in befores if entry.runner is runner]
+            try:
+                with transaction.atomic():
+                    leases.renew(runner.account.pk, runner.holder)
+                    for first in (True, False):
+                        rows = [(entry.item_id, entry.target, entry.values) for entry in mine if entry.first is first]
+                        if rows and remember(rows, lease=runner.holder, first=first) != len(rows):
+                            raise LeaseLost
+            except LeaseLost:
+                lost.add(runner)
+            else:
+                runner.renewed = time.monotonic()
+    return lost
+
+
+ENGINE = Engine(store, look, LOOK_EVERY)

@@ -144,6 +144,22 @@ def transition(moves: Sequence[Move], *, lease: str | None = None, take: str = "
     return moved
 
 
+def remember(rows: Sequence[tuple[int, dict[str, Any] | None, dict[str, Any]]], *, lease: str, first: bool) -> int:
+    """Stores (item id, target, value before) of running items under their lease and returns how many rows took it.
+
+    What is stored as the value before stays: where it is there already (`first` is False) only the target is stored.
+    """
+    from .models import JobItem
+
+    table = connection.ops.quote_name(JobItem._meta.db_table)
+    column = connection.ops.quote_name("before")
+    known, sets = ("IS NULL", f", {column} = %s") if first else ("IS NOT NULL", "")
+    values = [(_adapt("target", target), *([_adapt("before", before)] if first else []), item_id, lease) for item_id, target, before in rows]
+    with connection.cursor() as cursor:
+        cursor.executemany(f"UPDATE {table} SET target = %s{sets} WHERE id = %s AND lease = %s AND {column} {known}", values)
+        return int(cursor.rowcount)
+
+
 def _lock(job_ids: Iterable[int]) -> None:
     """Locks job rows in one order; where a transaction that writes is alone anyway (SQLite) there is nothing to do."""
     from .models import Job
@@ -212,23 +228,34 @@ def counter_of(status: ItemStatus, reason: str) -> str:
 
 
 def _count(deltas: dict[int, Counter[str]]) -> None:
-    from .models import Job
+    from .models import OPEN_COUNTERS, Job
 
+    table = connection.ops.quote_name(Job._meta.db_table)
     for job_id in sorted(deltas):
-        changes = {f"n_{name}": models.F(f"n_{name}") + delta for name, delta in deltas[job_id].items() if delta}
-        if changes:
-            Job.objects.filter(pk=job_id).update(**changes)
+        changes = {name: delta for name, delta in deltas[job_id].items() if delta}
+        if not changes:
+            continue
+        sets = ", ".join(f"n_{name} = n_{name} + %s" for name in changes)
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {table} SET {sets} WHERE id = %s", [*changes.values(), job_id])
+        if sum(changes.get(name, 0) for name in OPEN_COUNTERS):  # otherwise as many are open as before
             finish_if_done(job_id)
 
 
 def finish_if_done(job_id: int) -> None:
     """Notes the end of a job when its last open item has ended, and takes the note back when a decision reopened one."""
-    from .models import Job, Order
+    from .models import OPEN_COUNTERS, Job, Order
 
-    ordered = Job.objects.filter(pk=job_id, order__in=[Order.RUN, Order.PAUSE, Order.CANCEL])
-    done = models.Q(n_pending=0, n_running=0, n_waiting=0)
-    ordered.filter(done, finished_at__isnull=True).update(finished_at=timezone.now())
-    ordered.exclude(done).filter(finished_at__isnull=False).update(finished_at=None)
+    table, order = connection.ops.quote_name(Job._meta.db_table), connection.ops.quote_name("order")
+    is_open = " + ".join(f"n_{name}" for name in OPEN_COUNTERS)
+    # As plain SQL, because every flush of every lane comes by here.
+    ended = f"CASE WHEN {is_open} > 0 THEN NULL ELSE COALESCE(finished_at, %s) END"
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {table} SET finished_at = {ended} WHERE id = %s AND {order} <> %s AND (finished_at IS NULL) = ({is_open} = 0)",
+            [now, job_id, Order.DRAFT.value],
+        )
 
 
 def transition_all(

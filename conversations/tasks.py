@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from datetime import timedelta
 from typing import Any
@@ -26,10 +27,18 @@ def _note_shutdown(**_kwargs: Any) -> None:
     _stop.set()
 
 
+def _settle_memory() -> None:
+    """Lets the garbage collector pass over what is loaded by now and stays; a quarter of a busy lane's time would go into looking at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 @worker_ready.connect
 def _take_over(**_kwargs: Any) -> None:
     """A new worker frees what dead processes of this host held and looks for work at once."""
     _stop.clear()
+    _settle_memory()
     workers.beat_forever(_stop)
     leases.release_dead_processes()
     reap.delay()

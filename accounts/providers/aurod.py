@@ -219,7 +219,8 @@ class Aurod(Provider):
             created_at=moment(raw.get("created"), ZONE),
             updated_at=moment(raw.get("updated"), ZONE),
             details={label: _readable(value) for label, value in facts if value not in (*_NOTHING, 0)},
-            warning=_APP if _whole(raw.get("useAppId"), 0) > 0 else "",
+            warning=_APP if (by_app := _whole(raw.get("useAppId"), 0) > 0) else "",
+            evasive=by_app,
             raw=raw,
             read_at=read_at,
         )

@@ -274,6 +274,7 @@ class Nuwax(Provider):
             group=_agent_name(row),
             details={label: shown(value, 2000) for label, value in facts.items() if value},
             warning=_OUT_OF_REACH if out_of_reach else "",
+            evasive=out_of_reach,
             thin=thin,
         )
 

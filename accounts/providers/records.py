@@ -51,6 +51,7 @@ class RemoteConversation:
     group: str = ""  # what the provider files it under (an agent, a module), for people
     details: Mapping[str, str] = field(default_factory=dict)  # read-only facts, label -> value
     warning: str = ""  # a sentence about writing to this one (an app dictates its model, ...)
+    evasive: bool = False  # may answer a write politely and stay as it was, so that no answer is believed
     disabled: bool = False
     thin: bool = False
     raw: Mapping[str, Json] = field(default_factory=dict, repr=False)

@@ -8,6 +8,7 @@ import pytest
 from django.core.exceptions import PermissionDenied, ValidationError
 
 from conversations import checks, jobs, lanes, mirror
+from conversations.engine import Engine
 from conversations.models import AuditEntry, Conversation, Job, JobItem, Lane
 from conversations.states import ItemStatus as S
 from conversations.states import counter_of
@@ -297,17 +298,12 @@ def test_a_lost_lease_writes_nothing(at_aurod, alice):
     _simulator, account = at_aurod
     job = switch_job(alice, account, other_model(account))
     jobs.start(alice, job)
-    flush = lanes.LaneRunner._flush
 
-    def stolen(self, befores, results):
+    def stolen(befores):
         Lane.objects.filter(account=account).update(holder="a thief")
-        return flush(self, befores, results)
+        return lanes.store(befores)
 
-    lanes.LaneRunner._flush = stolen
-    try:
-        lanes.run_lane(account.pk)
-    finally:
-        lanes.LaneRunner._flush = flush
+    lanes.run_lane(account.pk, engine=Engine(stolen, lanes.look, lanes.LOOK_EVERY))
     job.refresh_from_db()
     assert job.n_applied == 0
     assert not JobItem.objects.exclude(before=None).exists()

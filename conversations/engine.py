@@ -1,0 +1,166 @@
+"""One event loop and one database thread for all lanes of a process.
+
+Lanes mostly wait: for answers, and for what they stored to be safe. With a loop and a writer for each of them they would wait for each other
+as well, at the interpreter's lock and at SQLite's. So all of them share one loop, which nothing blocks, and one thread in which everything
+that touches the database happens in turn: first the values before, because writes to providers wait for them, gathered from all lanes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db import connection
+
+if TYPE_CHECKING:
+    from .lanes import LaneRunner
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+GATHER = 0.01  # seconds between two transactions that store values before
+
+
+@dataclass(slots=True, eq=False)
+class Before:
+    """What an item's conversation held just before its first write, on its way into the database."""
+
+    runner: LaneRunner
+    item_id: int
+    values: dict[str, Any]
+    target: dict[str, Any] | None
+    first: bool  # nothing has been remembered for this item yet
+    stored: asyncio.Future[None]
+
+
+class _DatabaseThread:
+    """Runs functions one after the other, urgent ones first, on one thread with one connection."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.PriorityQueue[tuple[int, int, Callable[[], Any], Future[Any]]] = queue.PriorityQueue()
+        self._number = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, work: Callable[[], T], *, urgent: bool = False) -> Future[T]:
+        """Lets the function be run and returns its future."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="engine-database", daemon=True)
+            self._thread.start()
+        future: Future[T] = Future()
+        self._waiting.put((0 if urgent else 1, next(self._number), work, future))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            _urgency, _number, work, future = self._waiting.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+            del work, future  # an idle thread keeps nothing alive
+
+
+class Engine:
+    """Runs lanes side by side.
+
+    `store` writes values before, of any lanes, in one transaction and returns the runners that have lost their lease. `look` is
+    called every `look_every` seconds with the runners that are at work. Both are called in the database thread.
+    """
+
+    def __init__(self, store: Callable[[list[Before]], set[LaneRunner]], look: Callable[[list[LaneRunner]], None], look_every: float) -> None:
+        self.runners: list[LaneRunner] = []
+        self._store, self._look, self._look_every = store, look, look_every
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._database = _DatabaseThread()
+        self._users = 0
+        self._watcher: asyncio.Task[None] | None = None
+        self._befores: list[Before] = []
+        self._keeper: asyncio.Task[None] | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine on the loop to its end, for a thread that waits, and returns its result."""
+        with self._lock:
+            self._users += 1
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._database.submit(_close_connection).result()
+
+    def in_database(self, work: Callable[..., T], *arguments: Any, urgent: bool = False) -> Awaitable[T]:
+        """Runs a function in the database thread, after what was given to it before."""
+        return asyncio.wrap_future(self._database.submit(partial(work, *arguments), urgent=urgent))
+
+    async def remember(self, runner: LaneRunner, item_id: int, values: dict[str, Any], target: dict[str, Any] | None, *, first: bool) -> None:
+        """Returns when the value before is stored for good and the runner's lease was still its own; raises LeaseLost otherwise."""
+        entry = Before(runner, item_id, values, target, first, asyncio.get_running_loop().create_future())
+        self._befores.append(entry)
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep())
+        await entry.stored
+
+    async def _keep(self) -> None:
+        try:
+            while self._befores:
+                batch, self._befores = self._befores, []
+                try:
+                    lost: set[LaneRunner] = await self.in_database(self._store, batch, urgent=True)
+                except Exception as error:
+                    lost = {entry.runner for entry in batch}
+                    for runner in lost:
+                        runner.fail(error)
+                for entry in batch:
+                    if not entry.stored.done():
+                        if entry.runner in lost:
+                            entry.stored.set_exception(entry.runner.lost())
+                        else:
+                            entry.stored.set_result(None)
+                await asyncio.sleep(GATHER)
+        finally:
+            self._keeper = None
+
+    @asynccontextmanager
+    async def joined(self, runner: LaneRunner) -> AsyncIterator[None]:
+        """Counts a runner among those that are looked after, for the block."""
+        self.runners.append(runner)
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            self.runners.remove(runner)
+            if not self.runners:
+                watcher, self._watcher = self._watcher, None
+                watcher.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watcher
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_every)
+            try:
+                await self.in_database(self._look, list(self.runners))
+            except Exception as error:  # a database that is away is noticed by whoever stores something
+                logger.warning("no look at what people ordered: %s", type(error).__name__)
+
+
+def _close_connection() -> None:
+    connection.close()  # that of the thread it is called in
