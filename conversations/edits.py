@@ -373,4 +373,5 @@ def audit_entry(
         reason=outcome.reason,
         before=outcome.before,
         after=outcome.after,
+        note=job.note if job else "",
     )

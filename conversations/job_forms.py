@@ -41,13 +41,30 @@ def selected(user: Any, data: QueryDict) -> tuple[ConversationQuerySet, dict[str
     """
     query = data.get("query", "").lstrip("?")
     count = data.get("count", "")
-    how = {"query": query, "count": int(count) if count.isdecimal() and len(count) < 10 else None}
+    how: dict[str, Any] = {"query": query, "count": int(count) if count.isdecimal() and len(count) < 10 else None}
     if not data.get("all_matching"):
         return Conversation.objects.filter(pk__in=_ids(data.get("ids", ""))), how
+    minus = _ids(data.get("minus", ""))
+    return _matching(user, query).exclude(pk__in=minus), how | {"all": True, "minus": minus}
+
+
+def selected_again(user: Any, job: Job) -> tuple[ConversationQuerySet, dict[str, Any]]:
+    """Returns what a new run of a job is about: what matches its filter now, or else the conversations that it was about.
+
+    Raises ValidationError for a filter that cannot be read any more.
+    """
+    how = {name: job.selection[name] for name in ("query", "all", "minus") if name in job.selection}
+    if how.get("all"):
+        return _matching(user, how.get("query", "")).exclude(pk__in=how.get("minus", [])), how
+    same = job.items.exclude(ticked=False).filter(conversation__isnull=False)
+    return Conversation.objects.filter(pk__in=same.values("conversation_id")), how
+
+
+def _matching(user: Any, query: str) -> ConversationQuerySet:
     form = FilterForm(user, QueryDict(query))
     if not form.is_valid():
         raise ValidationError(_("The filter of this selection cannot be read any more. Reload the list and select again."))
-    return form.narrow(Conversation.objects.visible_to(user)).exclude(pk__in=_ids(data.get("minus", ""))), how
+    return form.narrow(Conversation.objects.visible_to(user))
 
 
 def _ids(text: str) -> list[int]:
@@ -348,17 +365,25 @@ class TitleForm(forms.Form):
 
 
 class StartForm(forms.Form):
-    """The last word before a job runs: a note for the record and, for many conversations, their number."""
+    """The last word before a job runs: a note for the record, for many conversations their number, and whether a few are tried first."""
 
     note = forms.CharField(label=gettext_lazy("Note"), required=False, max_length=300)
     typed_count = forms.CharField(label=gettext_lazy("Number of changes"), required=False, max_length=20)
+    canary = forms.IntegerField(label=gettext_lazy("Try first, in each account"), required=False, min_value=1, max_value=1000)
+    canary_limit = forms.IntegerField(label=gettext_lazy("Stop the account above"), required=False, min_value=0, max_value=99, initial=20)
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data)
         self.fields["note"].widget.attrs["placeholder"] = _("Note for the record")
         self.fields["typed_count"].widget.attrs |= {"inputmode": "numeric", "autocomplete": "off"}
+        self.fields["canary"].widget.attrs["placeholder"] = _("all at once")
 
     def clean_typed_count(self) -> int | None:
         """Returns the number, written with or without separators."""
         text = re.sub(r"[\s,.'’，]", "", self.cleaned_data["typed_count"])
         return int(text) if text.isdecimal() and len(text) < 10 else None
+
+    @property
+    def orders(self) -> dict[str, Any]:
+        """What `jobs.start` takes."""
+        return {name: self.cleaned_data[name] for name in ("note", "typed_count", "canary", "canary_limit")}

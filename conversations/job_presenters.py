@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from accounts.explain import said
 from accounts.models import Account, CatalogueModel, Health
 from accounts.providers.schema import Op
 
-from . import jobs, titles, workers
+from . import canary, canary_presenters, jobs, retention, ticks, titles, workers
 from .context import provider_mark
 from .models import COUNTERS, Action, Job, JobItem, JobState, Order
 from .states import REASONS, ItemStatus, counter_of
@@ -42,6 +43,7 @@ GROUP_LABELS: dict[str, tuple[Any, str]] = {  # label, and the colour of a statu
     "gone": (gettext_lazy("Gone at the provider"), "cancelled"),
     "other": (gettext_lazy("Left out"), "conflict"),
 }
+TICKED_GROUPS = ("change", "reading", "unchanged")
 
 
 # --- small things -------------------------------------------------------------------------------------------------------------------
@@ -145,6 +147,7 @@ class Row:
     detail: str
     took: str
     copied_at: datetime | None  # how old our copy is, where the provider was not asked
+    tick: bool | None  # in a preview: ticked or not, None where there is no choice
 
 
 class _Names:
@@ -206,6 +209,7 @@ def _row(job: Job, item: JobItem, names: _Names) -> Row:
         detail="" if detail == reason else detail,
         took=duration(max(0.0, took)) if took is not None else "",
         copied_at=copied,
+        tick=True if item.status == ItemStatus.PENDING else False if item.reason in jobs.TICKABLE else None,
     )
 
 
@@ -238,7 +242,7 @@ def item_page(job: Job, items: QuerySet[JobItem], given: QueryDict, count: int, 
     names = _Names(found)
     base = f"{reverse('job_detail', args=[job.pk])}?{keep}{'&' if keep else ''}"
     info = ""
-    if found and keep:
+    if found and (keep or ticks.removed(job)):  # without the removed ones the numbers have gaps
         info = ngettext("%(count)s conversation", "%(count)s conversations", count) % {"count": f"{count:,}"}
     elif found:
         values = {"first": f"{found[0].ordinal:,}", "last": f"{found[-1].ordinal:,}", "count": f"{count:,}"}
@@ -271,7 +275,8 @@ def waits(job: Job) -> list[dict[str, Any]]:
     """Returns for which accounts, and why, items of a job wait for a person."""
     if not job.n_waiting:
         return []
-    rows = job.items.filter(status=ItemStatus.WAITING).order_by().values("account_id", "reason").annotate(count=Count("pk"))
+    waiting = job.items.filter(status=ItemStatus.WAITING).exclude(reason__in=canary.HELD)
+    rows = waiting.order_by().values("account_id", "reason").annotate(count=Count("pk"))
     accounts = Account.objects.in_bulk({row["account_id"] for row in rows})
     return [{"account": accounts[row["account_id"]], "count": row["count"], "reason": REASONS.get(row["reason"], "")} for row in rows]
 
@@ -302,6 +307,9 @@ def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "took": duration((job.finished_at - job.started_at).total_seconds()) if job.finished_at and job.started_at else "",
         "retryable": job.n_failed + job.n_unknown + job.n_not_applied,
         "waits": waits(job),
+        "trials": canary_presenters.trial_rows(job),
+        "kept_until": retention.kept_until(job),
+        "again_key": secrets.token_hex(16),
         "offline": offline,
         "last_worker": workers.last_seen() if offline else None,
         "query": query,
@@ -324,6 +332,7 @@ class Share:
     checked_at: datetime | None
     target: str
     hindrance: str
+    unticked: int  # left out by the rules or by a person, and may be ticked again
 
     @property
     def total(self) -> int:
@@ -340,7 +349,12 @@ def shares(job: Job) -> list[Share]:
     """Returns a preview's groups by account, with one query over the items."""
     counts = {name: Count("pk", filter=condition) for name, condition in jobs.GROUPS.items()}
     unchecked = Count("pk", filter=Q(status=ItemStatus.PENDING, checked_at__isnull=True))
-    aggregates = {"unchecked": unchecked, "checked": Count("checked_at"), "last": Max("checked_at"), **counts}
+    aggregates: dict[str, Any] = counts | {
+        "unchecked": unchecked,
+        "checked": Count("checked_at"),
+        "last": Max("checked_at"),
+        "unticked": Count("pk", filter=ticks.UNTICKED),
+    }
     rows: Any = list(job.items.order_by().values("account_id").annotate(**aggregates))
     accounts = Account.objects.in_bulk([row["account_id"] for row in rows])
     found = []
@@ -351,7 +365,9 @@ def shares(job: Job) -> list[Share]:
         name = account.catalogue.filter(model_id=model).values_list("name", flat=True).first() if model else ""
         groups = {name: row[name] for name in jobs.GROUPS}
         target, hindrance = name or model, _hindrance(account)
-        found.append(Share(account, provider_mark(account), groups, row["unchecked"], row["checked"], row["last"], target, hindrance))
+        found.append(
+            Share(account, provider_mark(account), groups, row["unchecked"], row["checked"], row["last"], target, hindrance, row["unticked"])
+        )
     return sorted(found, key=lambda share: (-share.changes, share.account.label))
 
 
@@ -359,6 +375,25 @@ def _hindrance(account: Account) -> str:
     if account.paused_at:
         return _("the account is paused")
     return str(account.get_health_display()) if account.health in (Health.NEEDS_REAUTH, Health.UNREACHABLE, Health.RATE_LIMITED) else ""
+
+
+def chosen_items(job: Job, group: str) -> QuerySet[JobItem]:
+    """Returns the items of one group of a preview, all of them for no group."""
+    return job.items.filter(jobs.GROUPS[group]) if group in jobs.GROUPS else job.items.all()
+
+
+def by_provider(found: Iterable[Share]) -> str:
+    """Returns what would change as counts by provider and account: "120 at aurod (Shop 100, Research 20) · 31 at Nuwax (Helpdesk 31)"."""
+    providers: dict[str, list[Share]] = {}
+    for share in found:
+        if share.changes:
+            providers.setdefault(share.account.provider.name, []).append(share)
+    texts = []
+    for name, own in providers.items():
+        each = pgettext("between counts", ", ").join(f"{share.account.label} {share.changes:,}" for share in own)
+        values = {"provider": name, "count": f"{sum(share.changes for share in own):,}", "accounts": each}
+        texts.append(_("%(count)s at %(provider)s (%(accounts)s)") % values)
+    return " · ".join(texts)
 
 
 def preview_context(job: Job, given: QueryDict) -> dict[str, Any]:
@@ -374,7 +409,9 @@ def preview_context(job: Job, given: QueryDict) -> dict[str, Any]:
     for name, (label, css) in GROUP_LABELS.items():
         if totals[name] or name == "change" or name == group:
             tabs.append(Tab(name, label, totals[name], css, f"{detail}?group={name}", name == group))
-    items = job.items.filter(jobs.GROUPS[group]) if group else job.items.all()
+    items = chosen_items(job, group)
+    unticked = sum(share.unticked for share in found)
+    ticked = totals["change"] + totals["reading"] + totals["unchanged"]
     lately = max((at for at in [job.planned_at, *(share.checked_at for share in found)] if at), default=None)
     stalled = bool(unchecked) and (lately is None or timezone.now() - lately > STALLED)
     query = _query(given, "group", "after", "before")
@@ -390,6 +427,10 @@ def preview_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "segments": [{"label": label, "count": totals[name], "css": css} for name, (label, css) in GROUP_LABELS.items() if totals[name]],
         "total": total,
         "changes": changes,
+        "by_provider": by_provider(found),
+        "stuck": totals["unsupported"] + totals["gone"] + totals["other"] - unticked,
+        "tickable": (ticked or unticked) if not group else unticked if group == "other" else group in TICKED_GROUPS and totals[group],
+        "all_ticked": group in TICKED_GROUPS or not (group or unticked),
         "confirm": changes > jobs.CONFIRM_ABOVE,
         "unchecked": unchecked,
         "checked": sum(share.checked for share in found),
@@ -399,6 +440,7 @@ def preview_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "offline": offline,
         "last_worker": workers.last_seen() if offline else None,
         "query": query,
+        "poll_query": poll.urlencode(),
         "poll_url": f"{detail}?{poll.urlencode()}",
         "poll_every": "" if not unchecked else "5s" if stalled else "1s",
     }
@@ -456,7 +498,7 @@ def _list_row(job: Job) -> dict[str, Any]:
     at = job.finished_at or job.started_at or job.created_at
     selected = ngettext("%(count)s conversation", "%(count)s conversations", job.total) % {"count": f"{job.total:,}"}
     counts = selected if job.order == Order.DRAFT else counted(job)
-    return {"job": job, "segments": segments(job), "sentence": sentence(job), "counts": counts, "at": at}
+    return {"job": job, "segments": segments(job), "sentence": sentence(job), "counts": counts, "at": at, "kept_until": retention.kept_until(job)}
 
 
 def list_context(visible: QuerySet[Job], given: QueryDict) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, cast
 
 from django.contrib import messages
@@ -20,9 +21,9 @@ from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefre
 from accounts.models import User
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
+from . import canary, jobs, reports, ticks, titles, wake
 from . import job_presenters as presenters
-from . import jobs, reports, titles, wake
-from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected
+from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected, selected_again
 from .models import COUNTERS, Action, Job, JobItem, Order
 
 
@@ -56,7 +57,7 @@ def job_create(request: HttpRequest) -> HttpResponse:
     """Freezes what was selected in the list and goes on to say what to do with it."""
     try:
         rows, how = selected(request.user, request.POST)
-        job = jobs.create(_user(request), request.POST.get("action", ""), rows, selection=how)
+        job = jobs.create(_user(request), request.POST.get("action", ""), rows, selection=how, key=request.POST.get("key", ""))
     except ValidationError as error:
         if wants_fragment(request):
             return hx_toast(HttpResponse(status=204), " ".join(error.messages), "danger")
@@ -86,7 +87,7 @@ def job_compose(request: HttpRequest, pk: int) -> HttpResponse:
             form.add_error(None, error)
     examples = _examples(job, form) if isinstance(form, TitleForm) else None
     context = {"job": job, "action": action, "actions": Action.choices, "form": form, "parts": parts, "examples": examples}
-    context |= {"total": job.total, "seen": job.selection.get("count")}
+    context |= {"total": job.total, "seen": ticks.seen(job)}
     return render(request, "jobs/compose.html", context, status=422 if form.errors else 200)
 
 
@@ -144,15 +145,29 @@ def job_check(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
+def job_tick(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ticks or unticks one row of a preview, or all of a group; `stuck` takes out everything that cannot change."""
+    job = _editable(request, pk)
+    if request.POST.get("stuck"):
+        ticks.drop_stuck(_user(request), job)
+    else:
+        item, items = request.POST.get("item", ""), presenters.chosen_items(job, request.POST.get("group", ""))
+        if not request.POST.get("all"):
+            items = items.filter(pk=item if item.isdecimal() else 0)
+        ticks.tick(_user(request), job, items, ticked=request.POST.get("ticked") == "1")
+    job.refresh_from_db()
+    shown = wants_fragment(request) and job.order == Order.DRAFT and job.planned_at
+    return _preview(request, job, StartForm()) if shown else _go(request, "job_detail", pk)
+
+
+@require_POST
 def job_start(request: HttpRequest, pk: int) -> HttpResponse:
     """Runs a planned draft; a second click or a repeated request finds it running and only shows it."""
     job = _editable(request, pk)
     form = StartForm(request.POST)
     try:
-        form.is_valid()
-        note, count = form.cleaned_data.get("note"), form.cleaned_data.get("typed_count")
-        if not form.errors:
-            jobs.start(_user(request), job, note=note or "", typed_count=count)
+        if form.is_valid():
+            jobs.start(_user(request), job, **form.orders)
             return _go(request, "job_detail", job.pk)
     except ValidationError as error:
         form.add_error(None, error)
@@ -195,11 +210,14 @@ def job_order(request: HttpRequest, pk: int, order: str) -> HttpResponse:
         count = jobs.retry(_user(request), job)
         again = ngettext("%(count)d conversation is tried once more.", "%(count)d conversations are tried once more.", count) % {"count": count}
         return _live(request, pk, again if count else _("Nothing is left to retry."))
-    function, done = {
+    orders: dict[str, tuple[Callable[[User, Job], bool], str]] = {
         "pause": (jobs.pause, _("Pausing: what is under way ends, nothing new begins.")),
         "resume": (jobs.resume, _("The job goes on.")),
         "cancel": (jobs.cancel, _("Cancelled: what is under way ends, the rest is not started.")),
-    }[order]
+        "first": (partial(jobs.prioritise, priority=1), _("This job goes first now; the others go on after it.")),
+        "normal": (partial(jobs.prioritise, priority=0), _("This job shares its accounts with the others again.")),
+    }
+    function, done = orders[order]
     return _live(request, pk, done if function(_user(request), job) else _("The job is not in that state any more."))
 
 
@@ -212,6 +230,32 @@ def job_decide(request: HttpRequest, pk: int, item_pk: int) -> HttpResponse:
     if not jobs.decide(_user(request), item, overwrite=overwrite):
         return _live(request, pk, _("This has been decided already."))
     return _live(request, pk, _("It will be overwritten.") if overwrite else _("The provider's value is kept."))
+
+
+@require_POST
+def job_go_on(request: HttpRequest, pk: int) -> HttpResponse:
+    """Lets the rest of an account go on after its first conversations, whatever became of these."""
+    job = _editable(request, pk)
+    accounts = {str(account_id): account_id for account_id in job.items.order_by().values_list("account_id", flat=True).distinct()}
+    account_id = accounts.get(request.POST.get("account", ""))
+    if account_id is None:
+        raise Http404
+    count = canary.go_on(_user(request), job, account_id)
+    goes_on = ngettext("%(count)s conversation goes on.", "%(count)s conversations go on.", count) % {"count": count}
+    return _live(request, pk, goes_on if count else _("Nothing waits there any more."))
+
+
+@require_POST
+def job_again(request: HttpRequest, pk: int) -> HttpResponse:
+    """Makes a new draft like an ended job, over what matches now or the same conversations, and goes on to what to do with it."""
+    job = _find(request, pk)
+    try:
+        rows, how = selected_again(request.user, job)
+        new = jobs.create(_user(request), job.action, rows, selection=how, params=job.params, key=request.POST.get("key", ""))
+    except ValidationError as error:
+        _say(request, " ".join(error.messages), messages.ERROR)
+        return _go(request, "job_detail", pk)
+    return _go(request, "job_compose", new.pk)
 
 
 # --- results --------------------------------------------------------------------------------------------------------------------------

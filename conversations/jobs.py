@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet, PermissionDenied, ValidationError
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
@@ -26,8 +26,9 @@ from accounts.models import Account, User
 from accounts.providers.records import RemoteConversation
 from accounts.providers.schema import Op
 
+from . import canary as canaries
 from . import titles, wake
-from .models import Action, Conversation, Job, JobItem, JobState, Order
+from .models import Action, AuditEntry, Conversation, Job, JobItem, JobState, Order
 from .states import ItemStatus, finish_if_done, recount, transition_all
 
 S = ItemStatus
@@ -35,27 +36,49 @@ CHUNK = 2000
 DRAFTS_KEPT = timedelta(days=1)
 CONFIRM_ABOVE = 200  # a job of more changes needs its number typed
 PACE_SECONDS = 60
+KEY_LENGTH = 64  # of the column
+TICKABLE = ("left_out", "hand_made")  # reasons that a tick in the preview overrules
 OPS = {Action.SWITCH_MODEL: Op.SWITCH_MODEL, Action.SET_TITLE: Op.RENAME}
 
 
 # --- selecting ----------------------------------------------------------------------------------------------------------------------
 
 
-def create(user: User, action: str, conversations: QuerySet[Conversation], *, selection: dict[str, Any] | None = None) -> Job:
+def create(
+    user: User,
+    action: str,
+    conversations: QuerySet[Conversation],
+    *,
+    selection: dict[str, Any] | None = None,
+    params: dict[str, Any] | None = None,
+    key: str = "",
+) -> Job:
     """Returns a draft whose items are exactly those of `conversations` that the user may change.
 
-    Raises ValidationError for an unknown action or when nothing is left.
+    `key` names the intent that is submitted: sent again, at the same moment or later, it returns the job that it made, whatever has become of
+    that. Raises ValidationError for an unknown action or when nothing is left.
     """
     if action not in Action.values:
         raise ValidationError(_("There is no action “%(action)s”.") % {"action": action})
+    if len(key) > KEY_LENGTH:
+        raise ValidationError(_("This submit cannot be read; reload the page and try again."))
+    made = Job.objects.filter(actor=user, key=key).first() if key else None
+    if made is not None:
+        return made
     editable = conversations.editable_by(user).order_by("account_id", "rank", "-sort_at", "-pk")  # type: ignore[attr-defined]
-    with transaction.atomic():
-        job = Job.objects.create(actor=user, action=action, selection=selection or {})
-        count = _insert_items(job, editable)
-        if not count:
-            raise ValidationError(_("Nothing is selected that you may change."))
-        Job.objects.filter(pk=job.pk).update(n_pending=count)
-        job.n_pending = count
+    try:
+        with transaction.atomic():
+            job = Job.objects.create(actor=user, action=action, selection=selection or {}, params=params or {}, key=key or None)
+            count = _insert_items(job, editable)
+            if not count:
+                raise ValidationError(_("Nothing is selected that you may change."))
+            Job.objects.filter(pk=job.pk).update(n_pending=count)
+            job.n_pending = count
+    except IntegrityError:
+        made = Job.objects.filter(actor=user, key=key).first() if key else None
+        if made is None:
+            raise
+        return made  # the same submit, a moment earlier
     return job
 
 
@@ -130,12 +153,13 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
             for item in rows.iterator(chunk_size=CHUNK):
                 key = (account.upstream_identity, item.remote_id)
                 made = Plan(None, None, S.SKIPPED, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
-                taken.add(key)
-                batch.append((_dump(made.expected), _dump(made.target), made.status.value, made.reason, item.pk))
+                if made.reason != "left_out":
+                    taken.add(key)
+                batch.append(plan_row(item, made))
                 if len(batch) >= CHUNK:
-                    _write_plans(batch)
+                    write_plans(batch)
                     batch = []
-            _write_plans(batch)
+            write_plans(batch)
         job.planned_at = timezone.now()
         job.save(update_fields=["action", "params", "planned_at"])
         recount(job)
@@ -144,16 +168,23 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
     return job
 
 
+def plan_row(item: JobItem, made: Plan) -> tuple[Any, ...]:
+    """Returns what `write_plans` takes of one item."""
+    return _dump(made.expected), _dump(made.target), made.status.value, made.reason, item.pk
+
+
 def _dump(values: dict[str, Any] | None) -> str | None:
     return None if values is None else json.dumps(values, ensure_ascii=False)
 
 
-def _write_plans(batch: list[tuple[Any, ...]]) -> None:
+def write_plans(batch: list[tuple[Any, ...]], *, unread: bool = True) -> None:
+    """Writes what items of a draft start with; `unread` also makes them count as not read at their providers yet."""
     if not batch:
         return
     table = connection.ops.quote_name(JobItem._meta.db_table)
+    forget = ", checked_at = NULL" if unread else ""
     with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET expected = %s, target = %s, status = %s, reason = %s, checked_at = NULL WHERE id = %s", batch)
+        cursor.executemany(f"UPDATE {table} SET expected = %s, target = %s, status = %s, reason = %s{forget} WHERE id = %s", batch)
 
 
 def chosen_model(job: Job, account: Account) -> str:
@@ -169,6 +200,22 @@ def _check_offered(account: Account, chosen: str) -> None:
 
 
 def evaluate(job: Job, item: JobItem, account: Account, chosen: str, names: dict[str, str], first_message: str | None = None) -> Plan:
+    """Returns what an item starts with: by the rules of the action, unless a person ticked or unticked it in the preview."""
+    made = _by_rule(job, item, account, chosen, names, first_message)
+    open_to_choice = made.status == S.PENDING or made.reason in TICKABLE
+    if item.ticked is None or not open_to_choice:
+        return made
+    if not item.ticked:
+        return Plan(made.expected, made.target, S.SKIPPED, "left_out")
+    if made.status == S.PENDING:
+        return made
+    if made.target is None:
+        return Plan(made.expected, None, S.PENDING, "needs_first_message")
+    same = all(account.provider.same_value(name, (made.expected or {}).get(name), value) for name, value in made.target.items())
+    return Plan(made.expected, made.target, S.PENDING, "already_there" if same else "")
+
+
+def _by_rule(job: Job, item: JobItem, account: Account, chosen: str, names: dict[str, str], first_message: str | None) -> Plan:
     """Returns what an item starts with, from its conversation's row as it is now."""
     row, provider = item.conversation, account.provider
     if row is None or row.gone_at is not None:
@@ -258,10 +305,20 @@ def _mine(user: User, job: Job) -> None:
         raise PermissionDenied
 
 
-def start(user: User, job: Job, *, note: str = "", typed_count: int | None = None) -> bool:
+def start(
+    user: User,
+    job: Job,
+    *,
+    note: str = "",
+    typed_count: int | None = None,
+    canary: int | None = None,
+    canary_limit: int | None = None,
+    priority: int = 0,
+) -> bool:
     """Runs a planned draft and returns True; False when it runs already, so that a second click or a repeated request does nothing.
 
-    Above CONFIRM_ABOVE changes `typed_count` must be their number. Raises PermissionDenied, ValidationError.
+    Above CONFIRM_ABOVE changes `typed_count` must be their number. `canary` conversations of each account are tried first (canary.py). Raises
+    PermissionDenied, ValidationError.
     """
     _mine(user, job)
     job.refresh_from_db()
@@ -279,10 +336,20 @@ def start(user: User, job: Job, *, note: str = "", typed_count: int | None = Non
         count = changes(job)
         if count > CONFIRM_ABOVE and typed_count != count:
             raise ValidationError({"typed_count": [_("Type the number of conversations, %(count)d, to run this job.") % {"count": count}]})
-        Job.objects.filter(pk=job.pk).update(order=Order.RUN, started_at=timezone.now(), note=note.strip()[:300])
+        ordered = {"order": Order.RUN, "started_at": timezone.now(), "note": note.strip()[:300], "priority": priority}
+        tried = {"canary": canary or None} | ({} if canary_limit is None else {"canary_limit": canary_limit})
+        Job.objects.filter(pk=job.pk).update(**ordered, **tried)
+        draft.refresh_from_db()
+        canaries.hold(draft)
+        note_order(user, draft, "undo started" if draft.undo_of_id else "job started", {"changes": count})
         wake_lanes(job)
     job.refresh_from_db()
     return True
+
+
+def note_order(user: User, job: Job, what: str, numbers: dict[str, Any]) -> None:
+    """Adds the audit entry of an order to a whole job; an order has no result of its own."""
+    AuditEntry.objects.create(actor=user, actor_name=str(user)[:200], job=job, what=what, note=job.note, after=numbers)
 
 
 def wake_lanes(job: Job) -> None:
@@ -307,6 +374,12 @@ def resume(user: User, job: Job) -> bool:
     return resumed
 
 
+def prioritise(user: User, job: Job, priority: int) -> bool:
+    """Lets lanes take a job's items before those of jobs with a lower priority. Returns False when it has ended or has that priority."""
+    _mine(user, job)
+    return bool(Job.objects.filter(pk=job.pk, finished_at__isnull=True).exclude(priority=priority).update(priority=priority))
+
+
 def cancel(user: User, job: Job) -> bool:
     """Ends a job truthfully: what has not been started never is, what is under way ends. Returns False when it has ended already."""
     _mine(user, job)
@@ -316,6 +389,9 @@ def cancel(user: User, job: Job) -> bool:
             return False
         sweep_cancelled(job)
         finish_if_done(job.pk)
+        ended = Job.objects.get(pk=job.pk)
+        if ended.started_at:
+            note_order(user, ended, "job cancelled", {name: count for name, count in ended.counts.items() if count})
         wake_lanes(job)  # for what may have been sent: a look tells whether it may be called not started
     return True
 

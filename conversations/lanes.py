@@ -38,7 +38,7 @@ from accounts.providers.base import Patience
 from accounts.providers.errors import CredentialsRejected, NotFound, ProviderError, RateLimited, Unsupported
 from accounts.providers.records import Ref, RemoteConversation
 
-from . import bulk, claims, edits, leases, mirror, titles
+from . import bulk, canary, claims, edits, leases, mirror, titles
 from .edits import Outcome, Trust
 from .engine import Before, Engine
 from .jobs import sweep_cancelled
@@ -422,6 +422,8 @@ class LaneRunner:
                 leases.renew(self.account.pk, self.holder)
                 self._note(results)
                 transition([result.move for result in results], lease=self.holder)
+                for job in {result.move.job_id: result.work.job for result in results if result.work.job.canary}.values():
+                    canary.judge(job, self.account.pk)
             self.renewed = time.monotonic()
         if results:
             ended = [self.active.pop(result.work.item.pk) for result in results]

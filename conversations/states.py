@@ -99,6 +99,9 @@ REASONS: dict[str, Any] = {
     "interrupted": _("It was interrupted after the change may have been sent; a look will tell."),
     "not_there": _("Cancelled after it had begun; a look showed that the change is not there."),
     "busy": _("Another change of ours to the same conversation is under way."),
+    "left_out": _("It was left out in the preview."),
+    "canary": _("Waiting for the first conversations of this account."),
+    "canary_halted": _("Stopped: too many of the first conversations of this account were not applied."),
     "provider_error": _("The provider answered with an error."),
     "internal": _("Something went wrong in Switchboard; the log has the details."),
 }

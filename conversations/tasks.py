@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.models import Account, SyncState
 from accounts.providers.errors import ProviderError
 
-from . import checks, jobs, lanes, leases, mirror, wake, workers
+from . import checks, jobs, lanes, leases, mirror, retention, wake, workers
 
 _stop = threading.Event()
 SYNC_SLICE = 45.0
@@ -77,6 +77,12 @@ def sync_due() -> None:
         if mirror.request_sync(account):
             wake.send("conversations.sync", account.pk)
     jobs.discard_old_drafts()
+
+
+@shared_task(name="conversations.delete_old_jobs")
+def delete_old_jobs() -> None:
+    """Deletes jobs that ended longer ago than they are kept."""
+    retention.delete_old_jobs()
 
 
 @shared_task(name="conversations.reap")

@@ -9,6 +9,9 @@
   const storeKey = (name) => `selection:${name}`;
   const size = (state) => (state.all ? Math.max(0, state.total - state.picks.length) : state.picks.length);
   let anchor = null;
+  // One intent, one key: a double click or a repeated request makes no second job. Another selection is another intent.
+  const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  let key = newKey();
   function selection(node = scope()) {
     const query = node.dataset.selectQuery || "";
     let state = null;
@@ -19,6 +22,7 @@
   }
   function store({query, kept, all, total, picks}) {
     sessionStorage.setItem(storeKey(scope().dataset.selectScope), JSON.stringify({query, kept, all, total, picks}));
+    key = newKey();
     recount();
   }
   function recount() {
@@ -75,9 +79,11 @@
     const state = selection();
     const fields = {query: state.query, count: size(state), [state.all ? "minus" : "ids"]: state.picks.join(",")};
     if (state.all) fields.all_matching = "1";
+    fields.key = `${event.formData.get("action") || ""}-${key}`;
     for (const [name, value] of Object.entries(fields)) event.formData.set(name, value);
   });
   $$("[data-select-forget]").forEach((node) => sessionStorage.removeItem(storeKey(node.dataset.selectForget)));
+  window.addEventListener("pageshow", (event) => { if (event.persisted) key = newKey(); });
   after(recount);
   recount();
 })();

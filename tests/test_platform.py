@@ -173,6 +173,7 @@ def test_an_empty_environment_is_a_development_installation_that_keeps_its_secre
         ({"REDIS_URL": "memcached://h"}, "REDIS_URL"),
         ({"SWITCHBOARD_EGRESS_ALLOW_CIDRS": "everything"}, "SWITCHBOARD_EGRESS_ALLOW_CIDRS"),
         ({"SWITCHBOARD_SYNC_INTERVAL": "0"}, "SWITCHBOARD_SYNC_INTERVAL"),
+        ({"SWITCHBOARD_JOBS_KEPT_DAYS": "0"}, "SWITCHBOARD_JOBS_KEPT_DAYS"),
     ],
 )
 def test_production_refuses_to_start(changes: dict[str, str], names: str) -> None:

@@ -274,3 +274,72 @@ def check(page: Page, scheme: str, within: str | None = None) -> None:
     """Fails with what axe finds; in the dark only colours can differ from the light."""
     found = Axe().run(page, context=within, options={"runOnly": WCAG if scheme == "light" else ["color-contrast"]})
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_a_double_click_in_the_list_makes_one_job_and_another_selection_another(at_aurod: Any, signed_in: Any) -> None:
+    page = signed_in(viewport=WIDE)
+    page.goto("/conversations/")
+    boxes = page.locator('input[name="ids"]')
+    boxes.nth(0).check()
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.post_data or "") if request.method == "POST" else None)
+    page.locator('[data-select-actions] button[value="set-title"]').dblclick()
+    page.wait_for_url(re.compile(r"/jobs/\d+/compose/"))
+    assert Job.objects.count() == 1 and len({re.search(r"key=(set-title-[0-9a-f]{32})", body)[1] for body in sent}) == 1  # type: ignore[index]
+    page.goto("/conversations/")
+    boxes.nth(1).check()
+    page.locator('[data-select-actions] button[value="set-title"]').click()
+    page.wait_for_url(re.compile(r"/jobs/\d+/compose/"))
+    assert Job.objects.count() == 2 and len({re.search(r"key=([\w-]+)", body)[1] for body in sent}) == 2  # type: ignore[index]
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_rows_are_ticked_and_a_few_are_tried_first(at_aurod: Any, signed_in: Any, alice: User, aside: Any, viewport: dict[str, int]) -> None:
+    simulator, account = at_aurod
+    job = aside(switch_job, alice, account)
+    aside(check_all, job, account)
+    aside(workers.beat)
+    page = signed_in(viewport=viewport)
+    page.goto(f"/jobs/{job.pk}/")
+    first = page.locator('tbody input[id^="tick-"]').first
+    first.uncheck()
+    page.locator("#run-button", has_text="29").wait_for()
+    assert not first.is_checked() and page.locator("#tab-other strong").inner_text() == "1"
+    first.check()
+    page.locator("#run-button", has_text="30").wait_for()
+    if viewport == WIDE:  # the header gives way to cards where there is no room
+        page.locator("#tick-all").click()
+        page.locator("#nothing-to-do").wait_for()
+        assert page.locator("#run-button").count() == 0
+        page.locator("#tick-all").click()
+        page.locator("#run-button", has_text="30").wait_for()
+    page.locator("#run-canary summary").click()
+    page.locator("#id_canary").fill("3")
+    assert fits(page)
+    assert Axe().run(page, options={"runOnly": WCAG}).response["violations"] == []
+    simulator.add_fault("ignore", writes_only=True, times=3)
+    page.locator("#run-button").click()
+    with runner(account):
+        page.locator(f"#go-on-{account.pk}").wait_for()
+        page.locator('[data-status="waiting"]').first.wait_for()
+        trial = page.locator(f"#trial-{account.pk}")
+        trial.get_by_text("3 of 3 accepted but not applied").wait_for()
+        assert len(simulator.writes()) == 3 and fits(page)
+        assert Axe().run(page, options={"runOnly": WCAG}).response["violations"] == []
+        page.locator("#job-first").click()
+        page.locator("#job-normal").wait_for()
+        page.get_by_role("button", name="Go on here").click()
+        page.locator("#job-again").wait_for()
+    assert "27 applied" in page.locator("#job-sentence").inner_text()
+    page.locator("#job-again").click()
+    page.wait_for_url(re.compile(r"/jobs/\d+/compose/"))
+    assert page.locator('input[name="provider-aurod"]').input_value() == other_model_of(job, account)
+
+
+def check_all(job: Job, account: Account) -> None:
+    while checks.check_preview(job.pk, account.pk):
+        pass
+
+
+def other_model_of(job: Job, account: Account) -> str:
+    return str(job.params["targets"][str(account.pk)])

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from accounts import services
-from conversations import jobs, wake
+from conversations import canary, jobs, wake
 from conversations.management.commands import jobs as command
 from conversations.models import COUNTERS, AuditEntry, Conversation, Job
 from conversations.states import ItemStatus, Move, transition
@@ -162,6 +162,45 @@ def test_waiting_without_a_worker_ends_with_no_worker_online(run, at_aurod):
     assert simulator.log == []
 
 
+def test_a_job_is_paused_resumed_and_watched_without_a_worker(run, at_aurod, alice):
+    _simulator, account = at_aurod
+    start = ["jobs", "start", *ALICE, "--action", "switch-model", "--to", unused_model(account), "--json"]
+    job = run(*start, "--priority", "3").document
+    assert Job.objects.get(pk=job["id"]).priority == 3
+    watched = run("jobs", "watch", job["id"], "--json", SWITCHBOARD_NO_WORKER_AFTER="1")
+    assert watched.code == 1 and watched.only_line.startswith("no worker online") and json.loads(watched.out) == job
+    assert run("jobs", "resume", job["id"], "--json").cause == "the job is not paused"
+    paused = run("jobs", "pause", f"J-{job['id']}", "--json").document
+    assert is_complete(paused) and paused["state"] == "paused"
+    assert run("jobs", "pause", job["id"], "--json").cause == "the job is not running"
+    make_user("bob@example.com")
+    for order in ("pause", "resume"):
+        assert "may not give orders" in run("jobs", order, job["id"], "--user", "bob@example.com", "--json").cause
+    assert run("jobs", "resume", job["id"], "--json").document["state"] == "running"
+    draft = run(*start, "--dry-run").document
+    assert run("jobs", "watch", draft["id"], "--json").cause == "the job has not been started"
+    for wrong in (["--canary", "0"], ["--canary", "1001"], ["--canary", "5", "--canary-limit", "100"], ["--priority", "-1001"]):
+        assert run(*start, *wrong).code == 2
+    assert Job.objects.count() == 2
+
+
+def test_an_account_that_its_first_conversations_stopped_is_let_go_on(run, at_aurod, alice):
+    _simulator, account = at_aurod
+    start = ["jobs", "start", *ALICE, "--action", "switch-model", "--to", unused_model(account), "--json"]
+    job = run(*start, "--canary", "5", "--canary-limit", "0").document
+    assert (job["counts"]["pending"], job["counts"]["waiting"]) == (5, 7) and Job.objects.get().canary_limit == 0
+    items = Job.objects.get().items.filter(status="pending")
+    moves = [Move(item.pk, job["id"], ItemStatus.PENDING, ItemStatus.RUNNING) for item in items]
+    transition(moves)
+    transition([Move(move.item_id, job["id"], ItemStatus.RUNNING, ItemStatus.NOT_APPLIED) for move in moves])
+    canary.judge(Job.objects.get(), account.pk)
+    watched = run("jobs", "watch", job["id"])
+    assert watched.code == 3 and watched.out == f"J-{job['id']} waiting: 5 of 12 done (7 waiting, 5 not_applied)\n"
+    resume = ["jobs", "resume", job["id"], "--account", account.pk, "--json"]
+    assert run(*resume).document["counts"]["pending"] == 7
+    assert run(*resume).cause == "nothing of this account waits for its first conversations"
+
+
 def test_an_item_whose_outcome_nobody_knows_is_unknown(run, at_aurod, alice):
     _simulator, account = at_aurod
     job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(rank__lt=3)), {"template": "x"})
@@ -218,8 +257,13 @@ def test_jobs_that_a_worker_runs(run, at_aurod, connected, alice, worker):
     assert {(item["status"], item["reason"], item["target"], item["after"], item["attempts"]) for item in items} == {
         ("applied", None, model, model, 1)
     }
-    assert set(AuditEntry.objects.values_list("actor", "job", "result")) == {(alice.pk, done["id"], "applied")}
+    changes = AuditEntry.objects.exclude(conversation=None)
+    assert set(changes.values_list("actor", "job", "result", "note")) == {(alice.pk, done["id"], "applied", "cheaper")}
+    assert AuditEntry.objects.get(conversation=None).what == "job started"
     assert Job.objects.get(pk=done["id"]).note == "cheaper"
+
+    watched = run("jobs", "watch", done["id"], "--json")
+    assert watched.code == 0 and watched.lines == [done]
 
     # Everything there already: 0, nothing written.
     same = run(*switch, "--to", model).document
@@ -281,6 +325,18 @@ def check_report(run, number, simulator):
     assert [line["id"] for line in lines] == [int(row["id"]) for row in rows]
     assert "" not in {value for line in lines for value in line.values()}
     assert len(run("jobs", "report", number, "--status", "skipped", "--json").lines) == 2
+
+
+def test_a_job_is_watched_to_its_end(run, at_aurod, worker):
+    simulator, account = at_aurod
+    simulator.latency = 0.05
+    simulator.add_fault("ignore", writes_only=True, times=1, skip=8)
+    job = run("jobs", "start", *ALICE, "--action", "switch-model", "--to", unused_model(account), "--canary", "2", "--json").document
+    watched = run("jobs", "watch", job["id"], "--json")
+    lines = [json.loads(line) for line in watched.out.splitlines()]
+    done = [line["counts"]["applied"] + line["counts"]["not_applied"] for line in lines]
+    assert (watched.code, watched.err) == (3, "") and len(done) > 1 and done == sorted(done) and done[-1] == 12
+    assert lines[-1]["state"] == "done with failures" and lines[-1]["counts"]["not_applied"] == 1
 
 
 def test_a_large_job_starts_while_a_worker_reads_its_preview(run, connected, worker, file):

@@ -1,25 +1,27 @@
-"""`manage.py jobs start|show|items|cancel|retry|report`."""
+"""`manage.py jobs start|show|watch|items|pause|resume|cancel|retry|report`."""
 
 from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 
-from accounts.cli import SubCommand, acting_user, fail, find_accounts, read_text, to_json, wrong_usage
+from accounts.cli import SubCommand, acting_user, fail, find_account, find_accounts, positive, read_text, to_json, wrong_usage
 from accounts.models import Account, User
 from accounts.providers.schema import Op
 from config.env import env_int
 
-from ... import jobs, reports, workers
-from ...models import COUNTERS, Action, Conversation, Job
+from ... import canary, jobs, reports, workers
+from ...models import COUNTERS, Action, Conversation, Job, Order
 
 NO_WORKER_AFTER = 30
 POLL = 0.2
+MOST = 1000
 PARAMETERS = {Action.SWITCH_MODEL: "--to MODEL", Action.SET_TITLE: "--template T"}
 
 
@@ -30,7 +32,10 @@ class Command(SubCommand):
     subcommands = {
         "start": "Select, preview and run a job.",
         "show": "Print a job's state and counts.",
+        "watch": "Follow a job to its end.",
         "items": "List a job's items.",
+        "pause": "Begin nothing new in a job; what is under way ends.",
+        "resume": "Go on with a paused job, or with an account that stopped after its first conversations.",
         "cancel": "End a job; what has not been started never is.",
         "retry": "Send failed and not-applied items of a job once more.",
         "report": "Print a job's results as CSV.",
@@ -49,6 +54,10 @@ class Command(SubCommand):
         aim.add_argument("--to", metavar="MODEL", help="the model to switch to (its catalogue id)")
         aim.add_argument("--template", metavar="T", help="the title to set, with {first_message}, {title}, {model}, {account}, {date}, {n}")
         parser.add_argument("--note", default="", help="why, for whoever looks at the job later")
+        parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first in each account; others have 0")
+        parser.add_argument("--canary", type=positive, metavar="N", help="try so many conversations of each account first")
+        limit = "stop an account if more than this percentage of its first conversations is not applied (default: 20)"
+        parser.add_argument("--canary-limit", type=int, metavar="PERCENT", help=limit.replace("%", "%%"))
         parser.add_argument("--dry-run", action="store_true", help="stop at the preview: nothing is changed")
         parser.add_argument("--wait", action="store_true", help="wait for the end; 3 unless everything was applied or there already")
 
@@ -56,6 +65,8 @@ class Command(SubCommand):
         action = Action(given.action)
         if (given.to is None) == (action == Action.SWITCH_MODEL):
             wrong_usage(f"{action.value} takes {PARAMETERS[action]}")
+        if not -MOST <= given.priority <= MOST or (given.canary or 0) > MOST or not 0 <= (given.canary_limit or 0) < 100:
+            wrong_usage(f"--priority and --canary take numbers up to {MOST}, --canary-limit 0 to 99")
         params = {"targets": {"*": given.to}} if action == Action.SWITCH_MODEL else {"template": given.template}
         jobs.check_params(action, params)
         user = acting_user(given.user)
@@ -67,7 +78,8 @@ class Command(SubCommand):
             with transaction.atomic():
                 # A worker reads the preview meanwhile: nothing may change between counting and starting.
                 Job.objects.select_for_update().get(pk=job.pk)
-                jobs.start(user, job, note=given.note, typed_count=jobs.changes(job))
+                trial = {"canary": given.canary, "canary_limit": given.canary_limit}
+                jobs.start(user, job, note=given.note, typed_count=jobs.changes(job), priority=given.priority, **trial)
         except Exception:
             job.delete()
             raise
@@ -125,16 +137,21 @@ class Command(SubCommand):
         return rows
 
     @staticmethod
-    def _wait(job: Job) -> tuple[int, str]:
+    def _wait(job: Job, on_change: Callable[[], None] = lambda: None) -> tuple[int, str]:
         """Returns (0, "") when everything ended applied or unchanged, (3, "") when not, and (1, cause) when no worker works on it.
+
+        `on_change` is called whenever the job's state or numbers are new.
 
         Life shows in a worker's heartbeat or in the job's numbers; clocks of other machines are not believed.
         """
         patience = env_int("SWITCHBOARD_NO_WORKER_AFTER", NO_WORKER_AFTER, minimum=1, maximum=3600)
         seen: Any = None
+        shown: Any = None
         silent_since = time.monotonic()
         while True:
             job.refresh_from_db()
+            if shown != (shown := (job.state, job.counts)):
+                on_change()
             if not job.open:
                 return (0 if job.n_applied + job.n_unchanged == job.total else 3), ""
             signs = (workers.last_seen(), job.counts)
@@ -163,6 +180,28 @@ class Command(SubCommand):
     def do_show(self, given: Namespace) -> None:
         self.document(given, self._row(self._find(given.job)))
 
+    def add_watch(self, parser: ArgumentParser) -> None:
+        self._add_job(parser)
+
+    def do_watch(self, given: Namespace) -> int:
+        job = self._find(given.job)
+        if job.order == Order.DRAFT:
+            fail("the job has not been started")
+
+        def show() -> None:
+            self.stdout.write(to_json(self._row(job)) if given.json else self._progress(job))
+            self.stdout.flush()
+
+        code, cause = self._wait(job, show)
+        if cause:
+            fail(cause)
+        return code
+
+    @staticmethod
+    def _progress(job: Job) -> str:
+        counts = ", ".join(f"{count} {name}" for name, count in job.counts.items() if count)
+        return f"{job} {job.state.value}: {job.total - job.open} of {job.total} done ({counts})"
+
     def add_items(self, parser: ArgumentParser) -> None:
         self._add_job(parser)
         self._add_status(parser)
@@ -189,6 +228,31 @@ class Command(SubCommand):
     def _add_order(self, parser: ArgumentParser) -> None:
         self._add_job(parser)
         parser.add_argument("--user", metavar="EMAIL", help="who gives the order (default: who started the job)")
+
+    def add_pause(self, parser: ArgumentParser) -> None:
+        self._add_order(parser)
+
+    def do_pause(self, given: Namespace) -> None:
+        job = self._find(given.job)
+        if not jobs.pause(self._actor(job, given), job):
+            fail("the job is not running")
+        job.refresh_from_db()
+        self.document(given, self._row(job))
+
+    def add_resume(self, parser: ArgumentParser) -> None:
+        self._add_order(parser)
+        parser.add_argument("--account", metavar="ID", help="go on with this account, whatever became of its first conversations")
+
+    def do_resume(self, given: Namespace) -> None:
+        job = self._find(given.job)
+        user = self._actor(job, given)
+        if given.account:
+            if not canary.go_on(user, job, find_account(given.account).pk):
+                fail("nothing of this account waits for its first conversations")
+        elif not jobs.resume(user, job):
+            fail("the job is not paused")
+        job.refresh_from_db()
+        self.document(given, self._row(job))
 
     def add_cancel(self, parser: ArgumentParser) -> None:
         self._add_order(parser)
