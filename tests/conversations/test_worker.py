@@ -77,6 +77,31 @@ def test_sigterm_hands_back_what_was_not_started(connected, alice, celery_worker
     adds_up(job)
 
 
+def test_sigterm_does_not_wait_for_a_provider_that_takes_its_time(connected, alice, celery_worker_factory):
+    simulator, account = connected("modelrouter", populate=24, rate_limit=0)
+    synced(account)
+    job = switch_job(alice, account, other_model(account))
+    simulator.add_fault("slow", writes_only=True, seconds=8.0, times=1000)
+    worker = celery_worker_factory()
+    assert jobs.start(alice, job, typed_count=24)
+    until(lambda: any(call.fault == "slow" for call in simulator.log))
+    began = time.monotonic()
+    worker.process.terminate()
+    until(lambda: Job.objects.get(pk=job.pk).n_running == 0, 8)
+    assert time.monotonic() - began < 3.5
+    assert worker.process.wait(15) is not None
+    handed_back = job.items.filter(reason="interrupted")
+    assert handed_back.exists() and not handed_back.filter(before=None).exists()
+    simulator.clear_faults()
+    until(lambda: not [call for call in list(simulator.log) if call.fault == "slow" and not call.status], 20)
+    worker.start()
+    until(lambda: finished(job))
+    job.refresh_from_db()
+    assert job.n_applied == 24
+    assert len([call for call in simulator.writes() if call.changed]) == 24
+    adds_up(job)
+
+
 def test_the_worker_reads_an_account_that_was_asked_for(connected, celery_worker_process):
     _simulator, account = connected("aurod", populate=90)
     assert mirror.request_sync(account)
