@@ -30,6 +30,14 @@
     Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
       !(node.matches(".show") && /^(class|style|aria-expanded|data-popper)/.test(name)) && !(name === "open" && node.localName === "details");
   }
+  // A button that stayed while its menu was replaced would open the old menu, which nobody sees: it looks for its menu anew.
+  after(() => $$('[data-bs-toggle="dropdown"]').forEach((button) => {
+    const dropdown = window.tabler?.Dropdown.getInstance(button);
+    if (!dropdown || dropdown._menu?.isConnected) return;
+    dropdown.dispose();
+    button.classList.remove("show");
+    button.setAttribute("aria-expanded", "false");
+  }));
 
   /* ---- Toasts --------------------------------------------------------------------------------------------------- */
   function toast({message, value, level = "info", undo_url: undoUrl, undo_label: undoLabel}) {

@@ -91,6 +91,8 @@ def test_connecting_an_account_with_a_wrong_credential_first(new_context, sign_i
     expect(row(page, account).locator(".count a")).to_have_text("100")
     expect(row(page, account)).not_to_have_attribute("hx-trigger", re.compile(".*"))
     expect(page.locator(".sidebar-account-count").first).to_have_text("100")
+    page.locator(f'[id="menu-{account.pk}"]').click()
+    expect(row(page, account).locator(".dropdown-menu")).to_be_visible()  # the row was renewed around its button
     no_sideways_scroll(page)
 
 
