@@ -118,6 +118,9 @@
   after(() => { if (held && document.activeElement === body) focusRow(document.getElementById(held)); });
 
   const polled = (event) => !byPerson(event) && event.detail.requestConfig?.verb === "get";
+  let going = false;  // a page that is being left asks nothing more: what it shows may be gone by now
+  window.addEventListener("beforeunload", () => { going = true; setTimeout(() => { going = false; }, 2000); });
+  document.addEventListener("htmx:beforeRequest", (event) => { if (going && polled(event)) event.preventDefault(); });
   const noAnswer = (event) => {
     if (polled(event)) body.classList.add("is-offline");
     else toast({level: "danger", message: say(event.detail.requestConfig?.verb === "get" ? "textNotLoaded" : "textNotSaved")});
