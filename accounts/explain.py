@@ -25,6 +25,11 @@ _KINDS = {kind.kind: kind for kind in _CLASSES}
 _NUMBER = re.compile(r"\d(?:[\d.,]*\d)?(?:e-?\d+)?")
 
 
+def sentences(*parts: str) -> str:
+    """Returns sentences one after the other; behind a full-width stop stands no space."""
+    return " ".join(part for part in parts if part).replace("。 ", "。")
+
+
 def explain(error: ProviderError, *, connecting: bool = False) -> dict[str, str]:
     """Returns a provider error for people: `sentence`, `advice`, `detail` (status and the provider's own words) and `kind`.
 

@@ -10,6 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from . import services
+from .explain import sentences
 from .models import Account, User
 from .providers.base import Provider
 from .providers.errors import CredentialsRejected
@@ -27,7 +28,7 @@ def form_field(declared: Field, *, required: bool | None = None) -> forms.Field:
     attrs: dict[str, Any] = {"placeholder": gettext(declared.placeholder)} if declared.placeholder else {}
     common: dict[str, Any] = {
         "label": gettext(declared.label) if declared.label else declared.name,
-        "help_text": " ".join(gettext(text) for text in (declared.help, declared.warning) if text),
+        "help_text": sentences(*(gettext(text) for text in (declared.help, declared.warning) if text)),
         "required": declared.required if required is None else required,
     }
     if declared.kind == "choice" or declared.choices:

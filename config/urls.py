@@ -8,6 +8,7 @@ from django.urls import include, path
 
 # The admin site's own sign-in form counts no failed attempts; the one sign-in page of the product does.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+handler500 = "config.errors.failed"
 
 urlpatterns = [
     # From allauth only what this installation offers: no sign-up by oneself, nothing that needs outgoing mail.

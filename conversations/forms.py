@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.explain import said_price
+from accounts.explain import said_price, sentences
 from accounts.forms import form_field
 from accounts.models import Account
 from accounts.providers import all_providers
@@ -198,7 +198,7 @@ class SettingsForm(forms.Form):
 
     def _add(self, name: str, declared: Field, capability: Capability) -> None:
         field = form_field(declared, required=False)  # an empty required field is refused in the provider's own words
-        field.help_text = " ".join(filter(None, [_range_of(declared), gettext(declared.help) if declared.help else ""]))
+        field.help_text = sentences(_range_of(declared), gettext(declared.help) if declared.help else "")
         self.fields[name] = field
         if declared.warning and not declared.read_only:
             self.warnings[name] = gettext(declared.warning)

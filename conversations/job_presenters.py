@@ -16,7 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 
-from accounts.explain import said
+from accounts.explain import said, sentences
 from accounts.models import Account, CatalogueModel, Health
 from accounts.providers.schema import Op
 
@@ -93,7 +93,7 @@ def sentence(job: Job) -> str:
         return _("Cancelled: %(counts)s.") % values
     if state in (JobState.DONE, JobState.DONE_WITH_FAILURES):
         decide = ngettext("%(count)s needs a decision.", "%(count)s need a decision.", job.n_conflict) % {"count": f"{job.n_conflict:,}"}
-        return _("Done: %(counts)s.") % values + (f" {decide}" if job.n_conflict else "")
+        return sentences(_("Done: %(counts)s.") % values, decide if job.n_conflict else "")
     return _("%(done)s of %(total)s done") % values
 
 

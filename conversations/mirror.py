@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=180)  # one page may take its whole patience and a slow answer
 RESUMABLE = timedelta(hours=1)  # an older place in a listing says little: begin again
 MAX_RESTARTS = 3
+LONG_AGO = timedelta(days=36525)  # what is there at the first reading, and nobody tells its time, stands behind all that has one
 MAX_GONE_CHECKS = 50  # asked one by one per pass; the rest wait for the next pass
 FIRST_MESSAGE_LENGTH = 500
 BATCH = 400
@@ -333,6 +334,8 @@ def _upsert_batch(
             row.rank = rank
         if _time(remote.updated_at) is None and (is_new or (moved and account.provider.whole_list)):
             row.sort_at = (started or now) - timedelta(milliseconds=row.rank or 0)
+            if is_new and account.synced_at is None:
+                row.sort_at -= LONG_AGO
         if is_new:
             new.append(row)
     # The account's row is locked, so nobody else makes or takes away rows meanwhile.

@@ -30,6 +30,14 @@
     Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
       !(node.matches(".show") && /^(class|style|aria-expanded|data-popper)/.test(name)) && !(name === "open" && node.localName === "details");
   }
+  // A button that stayed while its menu was replaced would open the old menu, which nobody sees: it looks for its menu anew.
+  after(() => $$('[data-bs-toggle="dropdown"]').forEach((button) => {
+    const dropdown = window.tabler?.Dropdown.getInstance(button);
+    if (!dropdown || dropdown._menu?.isConnected) return;
+    dropdown.dispose();
+    button.classList.remove("show");
+    button.setAttribute("aria-expanded", "false");
+  }));
 
   /* ---- Toasts --------------------------------------------------------------------------------------------------- */
   function toast({message, value, level = "info", undo_url: undoUrl, undo_label: undoLabel}) {
@@ -110,6 +118,9 @@
   after(() => { if (held && document.activeElement === body) focusRow(document.getElementById(held)); });
 
   const polled = (event) => !byPerson(event) && event.detail.requestConfig?.verb === "get";
+  let going = false;  // a page that is being left asks nothing more: what it shows may be gone by now
+  window.addEventListener("beforeunload", () => { going = true; setTimeout(() => { going = false; }, 2000); });
+  document.addEventListener("htmx:beforeRequest", (event) => { if (going && polled(event)) event.preventDefault(); });
   const noAnswer = (event) => {
     if (polled(event)) body.classList.add("is-offline");
     else toast({level: "danger", message: say(event.detail.requestConfig?.verb === "get" ? "textNotLoaded" : "textNotSaved")});

@@ -36,6 +36,11 @@ def test_every_kind_has_a_sentence_of_its_own_and_no_class_name() -> None:
         assert words["sentence"] and kind.__name__ not in " ".join(words.values())
 
 
+def test_sentences_stand_apart_as_their_language_writes_them() -> None:
+    assert explain.sentences("0 to 1.", "", "Tokens.") == "0 to 1. Tokens."
+    assert explain.sentences("0 至 1。", "单轮对话的 Token 数。") == "0 至 1。单轮对话的 Token 数。"
+
+
 def test_the_general_sentence_is_not_said_twice_and_an_empty_one_stays_empty() -> None:
     plain = explain.explain(errors.CredentialsRejected("The provider does not accept this credential.", status=401, detail="no such key"))
     assert plain["detail"] == "HTTP 401 · no such key"

@@ -38,14 +38,19 @@ def test_connecting_an_account_with_a_wrong_credential_first(new_context, sign_i
     simulator, url = serve("aurod", populate=100)
     alice.language = language
     alice.save()
-    context = new_context(viewport={"width": width, "height": 844}, locale="de-DE")
-    sign_in(context, alice)
-    page = context.new_page()
+    page = new_context(viewport={"width": width, "height": 844}, locale="de-DE").new_page()
     with override(language):
         words = {text: gettext(text) for text in ("Connect your first account", "The credential works.", "Test", "Save", "Nothing was saved.")}
         refused = gettext("The provider does not accept this account's credential.")
 
     page.goto("/accounts/")
+    page.fill("#id_login", alice.email)
+    page.fill("#id_password", "wrong" + support.PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.locator("[role=alert], .alert-danger, .field-error").first).to_be_visible()
+    page.fill("#id_password", support.PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/accounts/")
     expect(page.locator("html")).to_have_attribute("lang", re.compile(language, re.I))
     expect(page.locator(".empty-title")).to_have_text(words["Connect your first account"])
     expect(page.locator(".provider-card")).to_have_count(5)
@@ -91,6 +96,8 @@ def test_connecting_an_account_with_a_wrong_credential_first(new_context, sign_i
     expect(row(page, account).locator(".count a")).to_have_text("100")
     expect(row(page, account)).not_to_have_attribute("hx-trigger", re.compile(".*"))
     expect(page.locator(".sidebar-account-count").first).to_have_text("100")
+    page.locator(f'[id="menu-{account.pk}"]').click()
+    expect(row(page, account).locator(".dropdown-menu")).to_be_visible()  # the row was renewed around its button
     no_sideways_scroll(page)
 
 

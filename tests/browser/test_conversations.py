@@ -63,11 +63,18 @@ def no_sideways(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
-def test_from_the_filter_to_the_undo(signed_in, shop, alice):
+@pytest.mark.parametrize(
+    ("language", "all_of_them", "out_of_range"),
+    [("en", "64 conversations", "Allowed is 0 to 1."), ("zh-hans", "64 个会话", "允许范围为 0 至 1。")],
+    ids=["en", "zh"],
+)
+def test_from_the_filter_to_the_undo(signed_in, shop, alice, language, all_of_them, out_of_range):
     simulator, account = shop
+    alice.language = language
+    alice.save()
     page = signed_in()
     page.goto("/conversations/")
-    expect(page.locator("#list-count")).to_have_text("64 conversations")
+    expect(page.locator("#list-count")).to_have_text(all_of_them)
 
     # Filter while typing: no new page, the address follows, Back brings the earlier filter.
     page.evaluate("window.same = true")
@@ -84,7 +91,7 @@ def test_from_the_filter_to_the_undo(signed_in, shop, alice):
     expect(page.locator("#chips .chip-filter")).to_have_count(1)
     expect(page.locator("#filter_q")).to_have_value("周报")
     page.locator("#chips .chip-filter").click()
-    expect(page.locator("#list-count")).to_have_text("64 conversations")
+    expect(page.locator("#list-count")).to_have_text(all_of_them)
     page.wait_for_load_state()
 
     # Open the long one: the newest message is in sight, older ones come without a jump.
@@ -94,6 +101,7 @@ def test_from_the_filter_to_the_undo(signed_in, shop, alice):
     expect(page.locator("#chips .chip-filter")).to_have_count(1)
     row_of(page, long).locator("[data-row-link]").click()
     expect(page.locator("#m-130")).to_be_in_viewport()
+    expect(page.locator(f"#reader-chip-{long.pk}")).to_be_in_viewport()
     first = page.locator(".message").first.get_attribute("id")
     assert page.locator(".message").count() < 60
     page.locator("#reader").evaluate("reader => reader.scrollTop = 0")
@@ -121,7 +129,7 @@ def test_from_the_filter_to_the_undo(signed_in, shop, alice):
     page.reload()
     is_open(page, target)
 
-    # One click switches the model, verified; the list beside it follows.
+    # One click switches the model, verified, from wherever one reads; the list beside it follows.
     name = dict(account.catalogue.values_list("model_id", "name"))
     page.locator(f"#reader-chip-{target.pk}").click()
     page.keyboard.type("kimi")
@@ -137,7 +145,7 @@ def test_from_the_filter_to_the_undo(signed_in, shop, alice):
     page.locator("#reader-settings").click()
     page.locator("#dialog_temperature").fill("9.9")
     page.locator("#settings [type=submit]").click()
-    expect(page.locator("#dialog_temperature_error")).to_have_text("Allowed is 0 to 1.")
+    expect(page.locator("#dialog_temperature_error")).to_have_text(out_of_range)
     page.keyboard.press("Escape")
     expect(page.locator("#confirm")).to_be_visible()
     page.locator("#confirm button[value=cancel]").click()
@@ -352,6 +360,7 @@ def test_on_a_phone(signed_in, shop):
     page.goto("/conversations/?q=长对话")
     page.locator("[data-row-link]").first.tap()
     expect(page.locator("#m-130")).to_be_in_viewport()
+    expect(page.locator("#reader .model-chip .chip")).to_be_in_viewport()
     expect(page.locator("#pane")).to_be_hidden()
     no_sideways(page)
     page.locator("#reader-settings").tap()

@@ -14,11 +14,12 @@ from conversations.models import Conversation
 from tests.simulators.kit import Simulator
 
 FAST = 5000.0  # requests a second: tests do not wait for the pace that is kept with a real provider
+PASSWORD = "a long enough password"
 
 
 def make_user(email: str = "alice@example.com") -> User:
     """Returns a user with a personal team."""
-    return User.objects.create_user(email, "a long enough password")
+    return User.objects.create_user(email, PASSWORD)
 
 
 def make_account(

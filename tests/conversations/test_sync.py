@@ -7,7 +7,7 @@ from django.db import connection
 
 from accounts.models import Account, SyncState
 from accounts.providers.errors import CredentialsRejected, ProviderUnavailable
-from conversations import mirror
+from conversations import listing, mirror
 from conversations.models import Conversation
 
 from .support import row, synced
@@ -132,6 +132,20 @@ def test_newest_first_keeps_the_providers_order_where_it_tells_no_time(connected
     ids = [int(found) for found in account.conversations.order_by("-sort_at", "-pk").values_list("remote_id", flat=True)]
     assert ids == sorted(ids, reverse=True)
     assert not account.conversations.filter(updated_at__isnull=False).exists()
+
+
+def test_what_has_no_time_stands_behind_what_has_one_until_it_arrives_later(connected):
+    _other, dated = connected("aurod", populate=20)
+    simulator, undated = connected("chatnio", populate=120)
+    simulator.unlimited()
+    for account in (dated, undated):
+        mirror.sync(account)
+    newest_first = listing.page(Conversation.objects.all(), size=200).rows
+    assert [row.account_id for row in newest_first] == [dated.pk] * 20 + [undated.pk] * 120
+    simulator.populate(121)
+    mirror.sync(undated)
+    first = listing.page(Conversation.objects.all()).rows[0]
+    assert first.account_id == undated.pk and first.pk not in {row.pk for row in newest_first}
 
 
 def test_a_batch_of_rows_costs_a_handful_of_statements(connected, django_assert_max_num_queries):

@@ -27,7 +27,8 @@ UNNAMED = "Unnamed conversation"
 FIRST_ID = 2_210_000
 FIRST_INDEX = 530_000
 INDEX_BLOCK = 10_000  # room for each conversation in the server-wide count of message rows
-STARTED = 1_779_000_000  # 2026-05-17
+STARTED = 1_767_729_600  # 2026-01-06: in the demo, these conversations lie between those of the other providers
+STEP = 3600  # seconds from one conversation to the next
 MAX_TITLE = 255
 ALL_OF_A_NEGATIVE_LIMIT = 5000
 
@@ -158,8 +159,8 @@ def stamp(seconds: int, number: int, switches: Mapping[str, str]) -> str:
 def make_conversation(place: int, agent: int, title: str, *, count: int = 4, look: str = "", age: int | None = None, **row: Any) -> Conversation:
     """Returns the conversation with running number `place`; `age` says when it was changed, `row` overrides fields of section 4."""
     number = FIRST_ID + place * 7 + 17
-    created = STARTED + place * 60
-    changed = created + 30 if age is None else STARTED + age * 60 + 45
+    created = STARTED + place * STEP
+    changed = created + 30 if age is None else STARTED + age * STEP + 45
     known = AGENTS[agent]
     filled: Row = {
         "id": number,
