@@ -10,6 +10,7 @@ import argparse
 import secrets
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ def main() -> int:
     from django.db import connections
 
     from accounts.models import User
+    from conversations import jobs
+    from conversations.models import Job
 
     from . import clicks, planning, processes, throughput
     from .table import Report
@@ -64,9 +67,13 @@ def main() -> int:
                 continue
             try:
                 parts[name][0](world, *parts[name][1])
-            except processes.Broken as error:
+            except Exception as error:  # the other parts can still be measured
                 broken += 1
-                report.bar(name, f"could not be measured: {error}", instead="**broken**")
+                if not isinstance(error, processes.Broken):
+                    traceback.print_exc()
+                report.bar(name, f"could not be measured: {type(error).__name__}: {error}", instead="**broken**")
+                for job in Job.objects.live():
+                    jobs.cancel(user, job)
         database = environment.described()
         connections.close_all()
     conditions = f"latency {given.latency * 1000:.0f} ms, medians of {rounds}, {time.monotonic() - began:.0f} s" + (", quick" if quick else "")

@@ -1,6 +1,6 @@
 """What a person at the job page waits for: from the click on Run to the provider, from the provider to the page, from the click on Pause to silence.
 
-The pages come from the product's own web server. The client polls as the browser does: a second after each answer, until the page stops asking.
+The pages come from the product's own web server. The client polls as the browser does: every second, until the page stops asking.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ class Page:
         return clicked
 
     def _poll(self) -> None:
-        polls = True
-        while polls and not self.stopped.wait(POLL_SECONDS):
+        polls, due = True, time.monotonic() + POLL_SECONDS
+        while polls and not self.stopped.wait(max(0.0, due - time.monotonic())):
+            due = max(due, time.monotonic()) + POLL_SECONDS  # from question to question: htmx does not wait for the answer to begin the next second
             polls = self._look(self.http.get(self.address, headers=self._htmx()))
 
     def close(self) -> None:

@@ -16,22 +16,23 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DATA = Path(tempfile.mkdtemp(prefix="switchboard-bench-"))
+_data = ""
 _server = ""
 _database = f"switchboard_bench_{secrets.token_hex(4)}"
 
 
 def set_up() -> None:
     """Makes the environment and loads Django; before anything of the product is imported."""
-    global _server
+    global _server, _data
     named = os.environ.get("SWITCHBOARD_TEST_POSTGRES") or os.environ.get("DATABASE_URL", "")
     _server = named if named.startswith(("postgres://", "postgresql://")) else ""
     for name in list(os.environ):
         if name.startswith(("SWITCHBOARD_", "CELERY_")) or name in ("DATABASE_URL", "REDIS_URL"):
             del os.environ[name]
+    _data = tempfile.mkdtemp(prefix="switchboard-bench-")
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
-        "SWITCHBOARD_DATA_DIR": str(DATA),
+        "SWITCHBOARD_DATA_DIR": _data,
         "SWITCHBOARD_EGRESS_HTTP_HOSTS": "127.0.0.1",
         "SWITCHBOARD_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
         "SWITCHBOARD_LOG_LEVEL": "ERROR",
@@ -70,7 +71,7 @@ def running() -> Iterator[int]:
         if _server:
             with suppress(Exception):
                 _order(f'DROP DATABASE "{_database}" WITH (FORCE)')
-        shutil.rmtree(DATA, ignore_errors=True)
+        shutil.rmtree(_data, ignore_errors=True)
 
 
 def described() -> str:

@@ -180,13 +180,18 @@ def _family(pid: int) -> list[int]:
 
 
 def cpu_of(pids: Iterable[int]) -> float:
-    """Returns the CPU seconds that processes with all their children have used; one that is gone counts nothing."""
+    """Returns the CPU seconds that processes have used with everything they started, ended children included; one that is gone counts nothing."""
     used = 0.0
     for pid in {member for given in pids for member in _family(given)}:
         with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            fields = _stat(pid)
+            used += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # own and, of those that were waited for, user and system time
     return used
+
+
+def _stat(pid: int) -> list[str]:
+    """Returns the fields of /proc/PID/stat from the third one on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def pss_of(pid: int) -> float:
@@ -200,14 +205,15 @@ def pss_of(pid: int) -> float:
 
 
 def database_pids() -> list[int]:
-    """Returns the processes of PostgreSQL that serve this database, none for SQLite."""
+    """Returns the process that started PostgreSQL's others, where it runs on this machine; nothing for SQLite."""
     from django.db import connection
 
     if connection.vendor != "postgresql":
         return []
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL")
-        return [pid for (pid,) in cursor.fetchall() if Path(f"/proc/{pid}").exists()]
+    with connection.cursor() as cursor, suppress(OSError):
+        cursor.execute("SELECT pg_backend_pid()")
+        return [int(_stat(cursor.fetchone()[0])[1])]
+    return []
 
 
 class Meter:
@@ -215,12 +221,13 @@ class Meter:
 
     def __init__(self, **groups: Iterable[int]) -> None:
         self.groups = {name: list(pids) for name, pids in groups.items()}
+        if pids := database_pids():
+            self.groups["PostgreSQL"] = pids
 
     def start(self) -> Meter:
         """Begins to count, again if need be."""
         self.began = time.monotonic()
         self.before = {name: cpu_of(pids) for name, pids in self.groups.items()}
-        self.database = {pid: cpu_of([pid]) for pid in database_pids()}
         return self
 
     def used(self, name: str) -> float:
@@ -230,10 +237,7 @@ class Meter:
     def shares(self) -> dict[str, float]:
         """Returns cores used on average since the start, by group."""
         seconds = time.monotonic() - self.began
-        found = {name: self.used(name) / seconds for name in self.groups}
-        if pids := database_pids():
-            found["PostgreSQL"] = sum(cpu_of([pid]) - self.database.get(pid, 0.0) for pid in pids) / seconds
-        return found
+        return {name: self.used(name) / seconds for name in self.groups}
 
 
 def cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -62,6 +63,6 @@ def cores(shares: dict[str, float]) -> str:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """Returns the value that this share of all does not exceed."""
+    """Returns the least of the values that this share of all does not exceed."""
     found = sorted(values)
-    return found[min(len(found) - 1, int(share * len(found)))]
+    return found[max(0, math.ceil(share * len(found)) - 1)]

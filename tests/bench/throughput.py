@@ -80,7 +80,7 @@ def two_workers(world: World, items: int) -> None:
     Once at the latency of the other rows, where the cores may be the limit, and once at four times of it, where they are not.
     """
     for latency, share in ((world.latency, 1.0), (4 * world.latency, 0.35)):
-        _two_workers(world, latency, max(1, int(items * share) // ACCOUNTS))
+        _two_workers(world, latency, max(2 * IN_FLIGHT, int(items * share) // ACCOUNTS))
 
 
 def _two_workers(world: World, latency: float, size: int) -> None:
