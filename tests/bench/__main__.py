@@ -57,7 +57,7 @@ def main() -> int:
             "modelrouter": (throughput.side_by_side, ("modelrouter", items)),
             "aurod": (throughput.side_by_side, ("aurod", max(60, items // 4))),
             "requests": (throughput.requests_per_item, (300 if quick else 3000,)),
-            "page": (clicks.at_the_job_page, (800 if quick else 10_000, 2.0 if quick else 8.0)),
+            "page": (clicks.at_the_job_page, (2000 if quick else 10_000, 2.0 if quick else 8.0)),
             "limit": (clicks.kept_within_a_limit, (5.0 if quick else 30.0,)),
             "processes": (throughput.two_workers, (items // 2,)),
             "plan": (planning.plan, (4_000 if quick else 100_000,)),

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from bisect import bisect_left
+from statistics import median
 
 import httpx
 from django.conf import settings
@@ -113,6 +114,8 @@ def at_the_job_page(world: World, items: int, seconds: float) -> None:
                 page.polling.join(30)  # the page sees that the job has paused, and stops asking
             finally:
                 page.close()
+            if job.finished_at is not None:
+                raise Broken("the job was done before the click on Pause")
             calls = simulators.all_calls()
             first.append(min(call.at for call in calls if call.at >= clicked) - clicked)
             last.append(max(0.0, max(call.at for call in calls) - paused))
@@ -120,7 +123,7 @@ def at_the_job_page(world: World, items: int, seconds: float) -> None:
             jobs.cancel(world.user, job)
     size = f"{items // ACCOUNTS * ACCOUNTS:,} items"
     told = world.report.bar
-    told(f"Run click to first provider call, {size}", f"{median_and_all(first)} s", "≤ 0.5 s", sorted(first)[len(first) // 2] <= 0.5)
+    told(f"Run click to first provider call, {size}", f"{median_and_all(first)} s", "≤ 0.5 s", median(first) <= 0.5)
     p95 = percentile(visible, 0.95)
     told(
         "item done at the provider to visible on the job page, p95",
@@ -128,7 +131,7 @@ def at_the_job_page(world: World, items: int, seconds: float) -> None:
         "≤ 1.5 s",
         p95 <= 1.5,
     )
-    told("Pause click to last provider call", f"{median_and_all(last)} s", "≤ 0.5 s", sorted(last)[len(last) // 2] <= 0.5)
+    told("Pause click to last provider call", f"{median_and_all(last)} s", "≤ 0.5 s", median(last) <= 0.5)
 
 
 def _is_quiet(job: Job) -> bool:
@@ -170,7 +173,7 @@ def kept_within_a_limit(world: World, seconds: float, rate: float = 10.0) -> Non
         f"used of {rate:.0f} requests a second that the provider allows, {copies} accounts; refusals",
         f"{median_and_all(used)}; {refused} refused of {2 * job.total:,}",
         "≥ 0.95; 0",
-        sorted(used)[len(used) // 2] >= 0.95 and not refused,
+        median(used) >= 0.95 and not refused,
     )
 
 
