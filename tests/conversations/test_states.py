@@ -1,11 +1,9 @@
-"""The life of an item: the table of moves, driven with random events on the real database, and drawn in the documentation."""
+"""The life of an item: the table of moves, and how the documentation draws it. `test_machine.py` drives it with random events."""
 
 from __future__ import annotations
 
-import random
 import re
 from collections import Counter
-from datetime import timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,21 +11,17 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from hypothesis import Phase, given, note, settings
-from hypothesis import strategies as st
 
 from accounts.models import Account
-from conversations import jobs, leases
-from conversations.models import Conversation, Job, JobItem, Lane, Order
-from conversations.states import DECISIONS, ENDED, MOVES, OPEN, IllegalMove, Move, check_move, recount, transition, transition_all
+from conversations import jobs
+from conversations.models import Conversation, Job
+from conversations.states import DECISIONS, ENDED, MOVES, OPEN, IllegalMove, Move, check_move, transition
 from conversations.states import ItemStatus as S
 
 from .support import make_user
 
 ARCHITECTURE = Path(__file__).resolve().parent.parent.parent / "docs" / "architecture.md"
 ITEMS = 8
-MADE: Counter[tuple[S, S]] = Counter()  # what was seen to happen, so that the walk cannot stay in one corner
-MORE: dict[S, list[str]] = {S.FAILED: ["rejected", "outcome_unknown"], S.PENDING: ["", "not_there", "interrupted"], S.WAITING: ["account_paused"]}
 
 
 def make_job(user: Any, count: int = ITEMS) -> Job:
@@ -48,163 +42,6 @@ def reachable(old: S) -> set[S]:
         last = set(found)
         found |= {new for status in last for new in MOVES.get(status, ())}
     return found
-
-
-class Life:
-    """One job, two lanes, and everything that can happen to them; after every step the numbers are those of the rows."""
-
-    EVENTS = ("claim", "claim", "remember", "settle", "settle", "people", "people", "too_late", "give_back", "die", "forbidden")
-    ORDERS = ("start", "pause", "resume", "resume", "retry", "decide", "decide", "park", "unpark", "unpark", "cancel")
-
-    def __init__(self, user: Any, chance: random.Random) -> None:
-        self.user, self.chance = user, chance
-        self.job = make_job(user)
-        self.holders: dict[Any, str] = {}
-        self.befores: dict[int, Any] = {}
-        self.accounts = list(Account.objects.filter(owner=user))
-        self.seen = self.statuses()
-        self.decided = False
-
-    def statuses(self) -> dict[int, S]:
-        return {pk: S(status) for pk, status in self.job.items.values_list("pk", "status")}
-
-    def some(self, items: Any, most: int = 4) -> list[JobItem]:
-        rows = list(items)
-        return self.chance.sample(rows, min(most, len(rows)))
-
-    def step(self) -> str:
-        """Lets one thing happen, checks everything, and returns what it was."""
-        event = self.chance.choice(self.EVENTS)
-        told = getattr(self, event)(self.chance.choice((0, 1)))
-        self.only_allowed_moves_were_made()
-        self.numbers_are_those_of_the_rows()
-        self.the_end_is_noted_when_it_is_one()
-        self.only_what_runs_has_a_lease_and_no_value_before_is_overwritten()
-        return f"{event} {told or ''}"
-
-    # --- people -----------------------------------------------------------------------------------------------------------------------
-
-    def people(self, number: int) -> str:
-        order = self.chance.choice(self.ORDERS if self.job.order != Order.DRAFT else ("start",))
-        self.decided = order in ("retry", "decide")
-        if order == "decide":
-            for item in self.some(self.job.items.filter(status=S.CONFLICT)) or self.some(self.job.items.all()):
-                jobs.decide(self.user, item, overwrite=self.chance.random() < 0.7)
-        elif order in ("park", "unpark"):
-            getattr(leases, order)(self.accounts[number], self.chance.choice(["account_paused", "account_needs_reauth"]))
-        elif order != "cancel" or self.chance.random() < 0.3:  # not every time: less can happen afterwards
-            getattr(jobs, order)(self.user, self.job)
-        return order
-
-    # --- lanes ------------------------------------------------------------------------------------------------------------------------
-
-    def claim(self, number: int) -> None:
-        holder = leases.new_holder()
-        if number not in self.holders and leases.acquire(self.accounts[number].pk, holder):
-            self.holders[number] = holder
-        if number in self.holders:
-            ready = JobItem.objects.ready(timezone.now()).filter(account=self.accounts[number])
-            moves = [Move(item.pk, item.job_id, S.PENDING, S.RUNNING) for item in self.some(ready)]
-            assert transition(moves, take=self.holders[number]) == len(moves)
-
-    def held(self, number: int) -> Any:
-        return self.job.items.filter(lease=self.holders.get(number, "nobody"))
-
-    def remember(self, number: int) -> None:
-        for item in self.some(self.held(number).filter(before__isnull=True), 2):
-            self.befores[item.pk] = {"title": f"before {item.pk}"}
-            JobItem.objects.filter(pk=item.pk).update(before=self.befores[item.pk])
-
-    def settle(self, number: int) -> str:
-        moves = []
-        for item in self.some(self.held(number), 3):
-            new = self.chance.choice(sorted(MOVES[S.RUNNING]))
-            moves.append(Move(item.pk, item.job_id, S.RUNNING, new, self.chance.choice(MORE.get(new, [""]))))
-        assert transition(moves, lease=self.holders.get(number, "nobody")) == len(moves)
-        assert transition(moves, lease=self.holders.get(number, "nobody")) == 0  # told twice, counted once
-        return ", ".join(move.new for move in moves)
-
-    def too_late(self, _number: int) -> None:
-        """A runner that lost its lease: nothing moves and nothing is counted."""
-        moves = [Move(item.pk, item.job_id, S.RUNNING, S.APPLIED) for item in self.some(self.job.items.all())]
-        assert transition(moves, lease="a runner that is gone") == 0
-
-    def give_back(self, number: int) -> None:
-        if number in self.holders:
-            leases.release(self.accounts[number].pk, self.holders.pop(number))
-
-    def die(self, number: int) -> None:
-        if self.chance.random() < 0.5:
-            self.holders.pop(number, None)
-            Lane.objects.filter(account=self.accounts[number]).update(lease_until=timezone.now() - timedelta(seconds=1))
-        leases.reap()
-
-    def forbidden(self, _number: int) -> str:
-        """A move that the table does not know: refused before anything is written."""
-        old, new, decided = self.chance.choice(list(S)), self.chance.choice(list(S)), self.chance.random() < 0.5
-        if new in MOVES.get(old, ()) or (decided and new in DECISIONS.get(old, ())):
-            return "allowed"
-        moves = [Move(item.pk, item.job_id, S(item.status), new) for item in self.some(self.job.items.filter(status=old))]
-        with pytest.raises(IllegalMove):
-            transition([*moves, Move(0, 0, old, new)], decided=decided)
-        with pytest.raises(IllegalMove):
-            transition_all(self.job.items.all(), old, new, decided=decided)
-        assert self.statuses() == self.seen
-        return f"{old} -> {new}"
-
-    # --- after every step -------------------------------------------------------------------------------------------------------------
-
-    def only_allowed_moves_were_made(self) -> None:
-        now = self.statuses()
-        for pk, old in self.seen.items():
-            if old in ENDED and not self.decided:
-                assert now[pk] == old, f"{old} -> {now[pk]} without a decision"
-            starts = {old} | (set(DECISIONS.get(old, ())) if self.decided else set())
-            assert any(now[pk] in reachable(start) for start in starts), f"{old} -> {now[pk]}"
-            MADE[(old, now[pk])] += old != now[pk]
-        self.seen, self.decided = now, False
-
-    def numbers_are_those_of_the_rows(self) -> None:
-        self.job.refresh_from_db()
-        rows = Counter(
-            "unknown" if (status, reason) == ("failed", "outcome_unknown") else status
-            for status, reason in self.job.items.values_list("status", "reason")
-        )
-        assert {name: count for name, count in self.job.counts.items() if count} == dict(rows)
-        assert self.job.total == ITEMS and min(self.job.counts.values()) >= 0
-        counted = dict(self.job.counts)
-        recount(self.job)
-        assert self.job.counts == counted
-
-    def the_end_is_noted_when_it_is_one(self) -> None:
-        over = self.job.order != Order.DRAFT and not self.job.open
-        assert (self.job.finished_at is not None) == over
-        assert self.job.order == Order.DRAFT or over == (self.job.state in ("done", "done with failures", "cancelled"))
-
-    def only_what_runs_has_a_lease_and_no_value_before_is_overwritten(self) -> None:
-        assert not self.job.items.filter(status=S.RUNNING, lease="").exists()
-        assert not self.job.items.exclude(status=S.RUNNING).exclude(lease="").exists()
-        assert {pk: before for pk, before in self.job.items.values_list("pk", "before") if before is not None} == self.befores
-
-
-@pytest.mark.django_db
-def test_whatever_happens_the_table_rules_and_the_numbers_are_those_of_the_rows():
-    user = make_user()
-    MADE.clear()
-
-    @settings(max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
-    @given(chance=st.randoms(use_true_random=True))
-    def live(chance: random.Random) -> None:
-        with transaction.atomic():
-            life = Life(user, chance)
-            for number in range(60):
-                note(f"{number}: {life.step()}")
-            transaction.set_rollback(True)
-
-    live()
-    missing = [f"{old} -> {new}" for old, news in MOVES.items() for new in news if not MADE[(old, new)]]
-    missing += [f"{old} -> {new} (decided)" for old, news in DECISIONS.items() for new in news if not MADE[(old, new)]]
-    assert len(missing) <= 2, f"these moves were never tried: {missing}"
 
 
 # --- the table ------------------------------------------------------------------------------------------------------------------------------
