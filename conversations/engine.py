@@ -160,6 +160,8 @@ class Engine:
             await asyncio.sleep(self._look_every)
             try:
                 await self.in_database(self._look, list(self.runners))
+                for runner in self.runners:
+                    runner.call_back()
             except Exception as error:  # a database that is away is noticed by whoever stores something
                 logger.warning("no look at what people ordered: %s", type(error).__name__)
 

@@ -20,6 +20,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -61,7 +62,7 @@ MAX_ATTEMPTS = 6
 PATIENCE = Patience(attempts=3, seconds=30.0)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
     """One claimed item with what the lane needs to run it."""
 
@@ -70,6 +71,8 @@ class Work:
     before: dict[str, Any] | None
     allowed: bool = True  # the person who started the job may still change this account
     begun: bool = False
+    sent: bool = False  # a write is under way, or has been
+    task: asyncio.Task[None] | None = None
     refused: bool = False  # an order for a title that was not carried out: it may be given again
 
     @property
@@ -81,6 +84,13 @@ class Work:
     def generates(self) -> bool:
         """True when the provider is to make the title."""
         return bool(self.job.params.get("generate"))
+
+
+current_work: ContextVar[Work] = ContextVar("current_work")
+
+
+def _note_write(sent: bool) -> None:
+    current_work.get().sent = sent
 
 
 @dataclass(slots=True)
@@ -151,6 +161,7 @@ class LaneRunner:
         self.held_until: datetime | None = None  # the provider asked for silence
         self.queue: list[Job] = []
         self.asked = 0.0
+        self.works: set[Work] = set()  # claimed and not settled
         self.jobs: set[int] = set()  # whose items this run has taken
         self.stopped_jobs: set[int] = set()
         self.closing = False  # nothing more is started
@@ -165,6 +176,7 @@ class LaneRunner:
         try:
             async with services.connect(self.account, patience=PATIENCE) as provider, self.engine.joined(self):
                 self.provider = provider
+                provider.on_write = _note_write
                 await self._run()
         except CredentialsRejected as error:  # it cannot even be opened
             self._refused(error)
@@ -183,7 +195,7 @@ class LaneRunner:
                     batch = await self._in_database(self._claim, 2 * AT_ONCE * self.concurrency - len(tasks))
                     if not batch and not tasks:
                         break
-                    tasks |= {asyncio.create_task(self._run_item(work)) for work in batch}
+                    tasks |= {self._begin(work) for work in batch}
                 if tasks:
                     _done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=FLUSH_EVERY)
         finally:
@@ -195,9 +207,21 @@ class LaneRunner:
         if self.failed:
             raise self.failed
 
+    def _begin(self, work: Work) -> asyncio.Task[None]:
+        self.works.add(work)
+        work.task = asyncio.create_task(self._run_item(work))
+        return work.task
+
+    def call_back(self) -> None:
+        """Takes back what may not go on and has sent no write yet, wherever it waits: for its turn, for a connection, for an answer."""
+        for work in self.works:
+            if work.task and not work.sent and not self._may_go_on(work):
+                work.task.cancel()
+
     async def _last(self, tasks: set[asyncio.Task[None]]) -> None:
         """Waits for what is under way; a process that has to stop leaves the rest, which is handed back and looked at by the next runner."""
         until = None
+        self.call_back()
         while tasks:
             if self.stopping():
                 until = until or time.monotonic() + GRACE
@@ -209,6 +233,9 @@ class LaneRunner:
     def _may_start(self) -> bool:
         ended = self.closing or self.parked or self.outdated or self.held_until or self.failed
         return not (ended or self.stopping() or time.monotonic() > self.deadline)
+
+    def _may_go_on(self, work: Work) -> bool:
+        return self._may_start() and (work.job.pk not in self.stopped_jobs or work.only_looks)
 
     def _in_database(self, work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         return self.engine.in_database(work, *arguments)
@@ -270,15 +297,19 @@ class LaneRunner:
     # --- one item -----------------------------------------------------------------------------------------------------------------
 
     async def _run_item(self, work: Work) -> None:
+        current_work.set(work)
         try:
             async with self.gate:
-                if not self._may_start() or (work.job.pk in self.stopped_jobs and not work.only_looks):
-                    self._settle(work, S.PENDING, work.item.reason)
-                    return
+                if not self._may_go_on(work):
+                    raise asyncio.CancelledError
                 work.begun = True
                 outcome = await self._outcome(work)
         except LeaseLost:
             return
+        except asyncio.CancelledError:
+            if not work.sent:  # otherwise whoever comes next looks at it first
+                work.begun, work.refused = False, True
+                self._settle(work, S.PENDING, work.item.reason)
         except ProviderError as error:
             self._settle_error(work, error)
         except Exception:
@@ -286,6 +317,8 @@ class LaneRunner:
             self._settle(work, S.FAILED, "outcome_unknown" if work.before is not None else "internal")
         else:
             self._settle_outcome(work, outcome)
+        finally:
+            self.works.discard(work)
 
     async def _outcome(self, work: Work) -> Outcome:
         item, job = work.item, work.job

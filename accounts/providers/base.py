@@ -16,7 +16,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Container, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Container, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -114,6 +114,7 @@ class Provider:
         self.http = http
         self.credentials = credentials
         self.base_url = (base_url or self.default_base_url).rstrip("/")
+        self.on_write: Callable[[bool], None] | None = None  # told True just before a write goes out, False when it was surely not carried out
         self.limiter = limiter
         self.identity = identity or self.fallback_identity()
         self.account_pace = pace or self.pace
@@ -330,9 +331,13 @@ class Provider:
             response: httpx.Response | None = None
             try:
                 await self._take_turn(method, path, deadline)
+                if write and self.on_write:
+                    self.on_write(True)
                 response = await self._send(method, url, content, write=write, timeout=timeout or self.read_timeout)
                 return self.decode(response, write=write)
             except ProviderError as error:
+                if write and self.on_write and error.retryable:
+                    self.on_write(False)
                 if response is not None and not recovered and await self.recover(error, response):
                     recovered = True
                     attempt -= 1  # a mended cause uses up no attempt, so that even a caller with a single one gets its answer
