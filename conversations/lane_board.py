@@ -36,7 +36,7 @@ PACE_KEPT = 4
 TOTALS_KEPT = 3600
 POINTS_KEPT = 3
 POINTS = 100  # requests of a sparkline
-SHORTEST = 1.0  # seconds of silence that are worth a badge
+SHORTEST = 0.5  # seconds of silence that are worth a badge
 WIDTH, HEIGHT = 120, 24  # of a sparkline
 
 
