@@ -52,12 +52,14 @@ class HeldJob:
         return self.job.n_failed + self.job.n_unknown
 
 
-def cause_of(text: str) -> str:
-    """Returns the cause of an incident in words: the sentence, and the provider's own."""
+def cause_of(text: str, *, short: bool = False) -> str:
+    """Returns the cause of an incident in words: the sentence, and the provider's own; `short` leaves the sentence out where there are others."""
     error = explain.unpack(text)
     if error is None:
         return ""
     words = explain.explain(error)
+    if short and words["detail"]:
+        return words["detail"].rstrip(".")
     return " · ".join(filter(None, [words["sentence"].rstrip("."), words["detail"]]))
 
 
@@ -87,7 +89,7 @@ def timeline(incident: Incident, mine: set[int]) -> list[Entry]:
             text = _held_text(count) if code == "held" else _resumed_text(count)
         else:
             text = _event_text(code)
-            if cause := cause_of(detail) if code != "probe_ok" else "":
+            if cause := cause_of(detail, short=True) if code != "probe_ok" else "":
                 text = _("%(event)s (%(cause)s)") % {"event": text, "cause": cause}
         if text:
             found.append(Entry(moment, code, text))

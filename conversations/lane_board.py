@@ -110,10 +110,12 @@ def context(jobs: Sequence[Job], user: User, now: datetime | None = None) -> dic
     rows = board(jobs, user, now or timezone.now())
     known = [row for row in rows if row.eta_seconds is not None]
     slowest = max(known, key=lambda row: row.eta_seconds or 0.0, default=None)
+    stopped = next((row for row in rows if row.incident), None)
     incidents = {row.incident.pk: row.incident for row in rows if row.incident}
     return {
         "lanes": rows,
-        "slowest": slowest if len(rows) > 1 else None,
+        "stopped": stopped,
+        "slowest": slowest if len(rows) > 1 and not stopped else None,
         "lanes_eta": slowest.eta if slowest else "",
         "incidents": [incident_note(incident, rows) for incident in incidents.values()],
     }
@@ -122,9 +124,13 @@ def context(jobs: Sequence[Job], user: User, now: datetime | None = None) -> dic
 def job_context(job: Job, user: User) -> dict[str, Any]:
     """Returns the board of one job's page; a job that has ended has none. Its ETA is that of its slowest lane."""
     if not job.open or job.order == Order.DRAFT:
-        return {"lanes": [], "slowest": None, "incidents": []}
+        return {"lanes": [], "slowest": None, "stopped": None, "incidents": []}
     found = context([job], user)
-    return found | ({"eta": found["lanes_eta"]} if found["lanes_eta"] and job.is_live else {})
+    if found["stopped"]:
+        found["eta"] = ""  # how long its provider stays away nobody knows
+    elif found["lanes_eta"] and job.is_live:
+        found["eta"] = found["lanes_eta"]
+    return found
 
 
 def page_context(user: User) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-/* Holds that are counted down between two answers of the server. Needs app.js. */
+/* Lanes and incidents: holds that are counted down between two answers of the server, times to the second. Needs app.js. */
 "use strict";
 (() => {
   const {$, $$, after} = window.Switchboard;
@@ -17,4 +17,15 @@
   after(show);
   setInterval(show, 250);
   show();
+
+  // In a timeline seconds matter.
+  const exact = new Intl.DateTimeFormat(document.documentElement.lang, {dateStyle: "short", timeStyle: "medium"});
+  function times() {
+    for (const node of $$("time[data-to-the-second]")) {
+      const date = new Date(node.dateTime);
+      if (!Number.isNaN(date.getTime())) node.textContent = exact.format(date);
+    }
+  }
+  after(times);
+  times();
 })();

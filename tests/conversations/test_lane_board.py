@@ -165,7 +165,7 @@ def test_a_lane_that_is_blocked_says_why_and_a_block_that_is_over_says_nothing(r
 
 
 def test_an_open_breaker_shows_on_each_of_its_lanes_with_the_next_probe(running, alice, client):
-    job, one, _two = running(6, 4)
+    job, one, two = running(6, 4)
     breakers.report(breakers.host_of(one), "modelrouter", 0, 9, DOWN)
     incident = Incident.objects.get()
     rows = rows_of(job, alice)
@@ -174,6 +174,9 @@ def test_an_open_breaker_shows_on_each_of_its_lanes_with_the_next_probe(running,
     html = text_of(client.get(reverse("job_detail", args=[job.pk]), headers=HX))
     assert f'id="incident-{incident.pk}"' in html and "6 conversations wait and go on by themselves" in html
     assert reverse("incident_detail", args=[incident.pk]) in html
+    ended(job, two, 2)
+    html = text_of(client.get(reverse("job_detail", args=[job.pk]), headers=HX))
+    assert "router-1 waits for its provider" in html and " left</span>" not in html, "how long, nobody knows"
 
 
 def test_latency_is_drawn_from_the_last_hundred_requests(running, alice, client):
