@@ -348,6 +348,11 @@ def _cooling_name(name: str) -> str:
     return name + ":cooling"
 
 
+def cooling_name(key: str) -> str:
+    """Returns the name in Redis under which a key's cool-down is kept; its time to live is what is left."""
+    return _cooling_name(_redis_name(key))
+
+
 def _redis_url(url: str) -> str:
     """Translates the broker's spelling of a unix socket, redis+socket:///path?virtual_host=0, into that of redis-py."""
     if not url.startswith("redis+socket://"):

@@ -24,6 +24,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from . import egress, explain, signals, vault
+from .cooling import NotingLimiter
 from .limiter import RedisLimiter
 from .models import Account, CatalogueModel, Health, User
 from .providers import get_provider
@@ -113,7 +114,7 @@ async def connect(account: Account, *, patience: Patience = BACKGROUND, prompt: 
     Usable for several calls within one event loop. Raises CredentialsRejected when the credential cannot be opened.
     """
     memory, kept = copy.deepcopy(account.memory), _open_kept(account)
-    limiter = RedisLimiter(settings.REDIS_URL)
+    limiter = NotingLimiter(settings.REDIS_URL, account.pk)
     pace = pace_of(account)
     provider = account.provider(
         egress.build_client(concurrency=pace.concurrency),

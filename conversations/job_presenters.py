@@ -292,7 +292,8 @@ def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
     items = job.items.filter(STATUS_FILTERS[status]) if status else job.items.all()
     per_minute = round(jobs.pace(job) or 0) if job.is_live else 0
     query = _query(given, "status", "after", "before")
-    offline = job.is_live and job.n_pending > 0 and not workers.online()
+    stuck = job.n_pending + job.n_running  # those under way too: nobody is left to take them over
+    offline = job.is_live and stuck > 0 and not workers.online()
     return {
         "job": job,
         "tabs": tabs,
@@ -311,6 +312,7 @@ def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "kept_until": retention.kept_until(job),
         "again_key": secrets.token_hex(16),
         "offline": offline,
+        "stuck": stuck,
         "last_worker": workers.last_seen() if offline else None,
         "query": query,
         "poll_url": _with(detail, query),

@@ -3,11 +3,18 @@
 from django.urls import path
 
 from . import job_views as views
+from . import lane_views
 
 urlpatterns = [
     path("", views.job_list, name="job_list"),
     path("new/", views.job_create, name="job_create"),
     path("badge/", views.job_badge, name="job_badge"),
+    path("lanes/", lane_views.lane_list, name="lane_list"),
+    path("lanes/<uuid:pk>/pause/", lane_views.lane_pause, name="lane_pause"),
+    path("lanes/<uuid:pk>/resume/", lane_views.lane_resume, name="lane_resume"),
+    path("lanes/<uuid:pk>/pace/", lane_views.lane_pace, name="lane_pace"),
+    path("incidents/", lane_views.incident_list, name="incident_list"),
+    path("incidents/<int:pk>/", lane_views.incident_detail, name="incident_detail"),
     path("<int:pk>/", views.job_detail, name="job_detail"),
     path("<int:pk>/compose/", views.job_compose, name="job_compose"),
     path("<int:pk>/compose/example/", views.job_example, name="job_example"),

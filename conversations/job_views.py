@@ -21,7 +21,7 @@ from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefre
 from accounts.models import User
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
-from . import canary, jobs, reports, ticks, titles, wake
+from . import canary, jobs, lane_board, reports, ticks, titles, wake
 from . import job_presenters as presenters
 from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected, selected_again
 from .models import COUNTERS, Action, Job, JobItem, Order
@@ -124,8 +124,12 @@ def job_detail(request: HttpRequest, pk: int) -> HttpResponse:
         return _preview(request, job, StartForm()) if job.planned_at else _go(request, "job_compose", job.pk)
     if wants_fragment(request) and request.htmx.target == "job-preview":  # type: ignore[attr-defined]  # it has been started elsewhere
         return HttpResponseClientRedirect(reverse("job_detail", args=[job.pk]))
-    response = render_page_or_fragment(request, "jobs/detail.html", "jobs/_live.html", presenters.live_context(job, request.GET))
+    response = render_page_or_fragment(request, "jobs/detail.html", "jobs/_live.html", _live_context(request, job))
     return response if job.is_live else trigger_client_event(response, "jobs-changed")
+
+
+def _live_context(request: HttpRequest, job: Job) -> dict[str, Any]:
+    return presenters.live_context(job, request.GET) | lane_board.job_context(job, _user(request))
 
 
 def _preview(request: HttpRequest, job: Job, form: StartForm, status: int = 200) -> HttpResponse:
@@ -196,7 +200,7 @@ def _live(request: HttpRequest, pk: int, done: str, level: str = "info") -> Http
         _say(request, done)
         return redirect("job_detail", pk)
     job = _find(request, pk)
-    response = hx_toast(render(request, "jobs/_live.html", presenters.live_context(job, request.GET)), done, level)
+    response = hx_toast(render(request, "jobs/_live.html", _live_context(request, job)), done, level)
     return trigger_client_event(response, "jobs-changed")
 
 

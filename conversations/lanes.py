@@ -39,7 +39,7 @@ from accounts.providers.base import Patience
 from accounts.providers.errors import CredentialsRejected, NotFound, ProviderError, RateLimited, Unsupported
 from accounts.providers.records import Ref, RemoteConversation
 
-from . import bulk, canary, claims, edits, leases, mirror, titles
+from . import breakers, bulk, canary, claims, edits, leases, mirror, titles
 from .edits import Outcome, Trust
 from .engine import Before, Engine
 from .jobs import sweep_cancelled
@@ -98,6 +98,7 @@ class _Result:
     work: Work
     move: Move
     outcome: Outcome | None = None
+    down: bool = False  # its host is out of order: where the breaker opens, this run counts as no try
 
 
 def run_lane(account_id: Any, stopping: Callable[[], bool] = lambda: False, engine: Engine | None = None) -> bool:
@@ -111,9 +112,10 @@ def run_lane(account_id: Any, stopping: Callable[[], bool] = lambda: False, engi
         return False
     runner: LaneRunner | None = None
     lost = False
+    held: datetime | None = None
     try:
         account = Account.objects.select_related("owner").get(pk=account_id)
-        if _has_provider(account):
+        if _has_provider(account) and (held := breakers.gate(account)) is None:
             runner = LaneRunner(account, holder, stopping, engine)
             engine.run(runner.run())
     except LeaseLost:
@@ -126,7 +128,8 @@ def run_lane(account_id: Any, stopping: Callable[[], bool] = lambda: False, engi
     finally:
         if runner and not lost:  # otherwise they are those of the next runner by now
             claims.free(runner.account.upstream_identity, list(runner.active.values()), runner.claimant)
-        leases.release(account_id, holder, blocked_until=runner.held_until if runner else None)
+        held, reason = (runner.held_until, runner.held_reason) if runner else (held, breakers.REASON)
+        leases.release(account_id, holder, blocked_until=held, reason=reason)
     sweep_cancelled()
     return leases.has_work(account_id)
 
@@ -158,7 +161,9 @@ class LaneRunner:
         self.results: list[_Result] = []
         self.parked = ""  # the reason for which the rest has to wait for a person
         self.outdated = False  # the account's settings are not those that this run began with
-        self.held_until: datetime | None = None  # the provider asked for silence
+        self.held_until: datetime | None = None  # the provider asked for silence, or its breaker is open
+        self.held_reason = "rate_limited"
+        self.watch = breakers.Watch(account)
         self.queue: list[Job] = []
         self.asked = 0.0
         self.works: set[Work] = set()  # claimed and not settled
@@ -362,6 +367,8 @@ class LaneRunner:
     # --- how it ended -------------------------------------------------------------------------------------------------------------
 
     def _settle_outcome(self, work: Work, outcome: Outcome) -> None:
+        if outcome.remote is not None or outcome.error is not None:  # something was sent
+            self.watch.note(outcome.error if outcome.reason == "outcome_unknown" else None)
         if outcome.reason != "outcome_unknown":
             work.refused = work.generates and not outcome.wrote
             self._settle(work, outcome.status, outcome.reason, outcome=outcome)
@@ -374,6 +381,7 @@ class LaneRunner:
             self._settle(work, outcome.status, outcome.reason, outcome=outcome)
 
     def _settle_error(self, work: Work, error: ProviderError) -> None:
+        self.watch.note(error)
         work.refused = work.generates
         if isinstance(error, CredentialsRejected):
             self._refused(error)
@@ -422,7 +430,8 @@ class LaneRunner:
             values["finished_at"] = timezone.now()
             values["after"] = outcome.after if outcome else None
             values["target"] = work.item.target if outcome is None or not work.generates else outcome.after
-        self.results.append(_Result(work, Move(work.item.pk, work.item.job_id, S.RUNNING, status, reason, values), outcome))
+        move = Move(work.item.pk, work.item.job_id, S.RUNNING, status, reason, values)
+        self.results.append(_Result(work, move, outcome, breakers.is_down(error)))
 
     # --- writing down -------------------------------------------------------------------------------------------------------------
 
@@ -450,6 +459,11 @@ class LaneRunner:
         return LeaseLost()
 
     def _flush(self, results: list[_Result]) -> None:
+        if (held := self.watch.flush()) is not None:
+            self.held_until, self.held_reason = held, breakers.REASON
+            for result in results:
+                if result.down:
+                    breakers.spare(result.move, result.work.item.tries)
         if results or time.monotonic() - self.renewed > settings.LANE_LEASE / 3:
             with transaction.atomic():
                 leases.renew(self.account.pk, self.holder)

@@ -66,11 +66,11 @@ def renew(account_id: Any, holder: str) -> None:
             raise LeaseLost
 
 
-def release(account_id: Any, holder: str, *, blocked_until: datetime | None = None) -> bool:
+def release(account_id: Any, holder: str, *, blocked_until: datetime | None = None, reason: str = "") -> bool:
     """Gives a lane back with whatever its runner still had under way; returns False when somebody else has it."""
     with transaction.atomic():
         lane = Lane.objects.filter(account_id=account_id, holder=holder)
-        if not lane.update(holder="", lease_until=None, blocked_until=blocked_until):
+        if not lane.update(holder="", lease_until=None, blocked_until=blocked_until, blocked_reason=reason if blocked_until else ""):
             return False
         _hand_back(account_id)
     return True

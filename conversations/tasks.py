@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.models import Account, SyncState
 from accounts.providers.errors import ProviderError
 
-from . import checks, jobs, lanes, leases, mirror, retention, wake, workers
+from . import breakers, checks, jobs, lanes, leases, mirror, retention, wake, workers
 
 _stop = threading.Event()
 SYNC_SLICE = 45.0
@@ -74,7 +74,8 @@ def sync_due() -> None:
     """Asks for a reading of every account whose last one is old."""
     before = timezone.now() - timedelta(seconds=settings.SYNC_INTERVAL)
     for account in [*Account.objects.due_for_sync(before), *mirror.stuck()]:
-        if mirror.request_sync(account):
+        # Nothing but probes goes to a host that is out of order.
+        if breakers.held(breakers.host_of(account)) is None and mirror.request_sync(account):
             wake.send("conversations.sync", account.pk)
     jobs.discard_old_drafts()
 

@@ -58,3 +58,9 @@ def online() -> int:
 def last_seen() -> datetime | None:
     """Returns when any worker last gave a sign of life, None when none is known."""
     return Worker.objects.order_by("-seen_at").values_list("seen_at", flat=True).first()
+
+
+def known() -> list[tuple[Worker, bool]]:
+    """Returns every worker process heard of within a day, the latest first, and whether it is alive."""
+    alive = timezone.now() - ALIVE
+    return [(worker, worker.seen_at >= alive) for worker in Worker.objects.order_by("-seen_at")]
