@@ -47,6 +47,7 @@ def _configuration() -> dict[str, Any]:
         "beat_schedule": {
             "reap": {"task": "conversations.reap", "schedule": 5.0, "options": {"expires": 5}},
             "sync-due": {"task": "conversations.sync_due", "schedule": 60.0, "options": {"expires": 60}},
+            "prune-requests": {"task": "accounts.prune_requests", "schedule": 600.0, "options": {"expires": 600}},
         },
     }
 

@@ -32,12 +32,13 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from accounts import services
-from accounts.models import Account
+from accounts.models import Account, RequestLog
 from accounts.providers.base import Patience
 from accounts.providers.errors import CredentialsRejected, NotFound, ProviderError, RateLimited, Unsupported
 from accounts.providers.records import Ref, RemoteConversation
+from accounts.request_log import Recorder, about, item_subject
 
-from . import claims, edits, leases, mirror, titles
+from . import attempts, claims, edits, leases, mirror, titles
 from .edits import Outcome, Trust
 from .jobs import sweep_cancelled
 from .leases import LeaseLost, park, unpark
@@ -66,6 +67,7 @@ class Work:
     before: dict[str, Any] | None
     allowed: bool = True  # the person who started the job may still change this account
     begun: bool = False
+    begun_at: datetime | None = None
     refused: bool = False  # an order for a title that was not carried out: it may be given again
 
     @property
@@ -142,6 +144,7 @@ class LaneRunner:
         self.holder = holder
         # The same for every runner of this lane: whoever takes over from a dead one takes over its claims.
         self.claimant = f"lane {account.pk}"
+        self.requests = Recorder(account.pk)
         self.active: dict[int, str] = {}  # item id -> remote id of what is under way
         self.stopping = stopping
         self.account = account
@@ -168,7 +171,7 @@ class LaneRunner:
         self.database = ThreadPoolExecutor(1, thread_name_prefix="lane-db")
         try:
             try:
-                async with services.connect(self.account, patience=PATIENCE) as provider:
+                async with services.connect(self.account, patience=PATIENCE, recorder=self.requests) as provider:
                     self.provider = provider
                     await self._run()
             except CredentialsRejected as error:  # it cannot even be opened
@@ -257,8 +260,9 @@ class LaneRunner:
                 if not self._may_start() or (work.job.pk in self.stopped_jobs and not work.only_looks):
                     self._settle(work, S.PENDING, work.item.reason)
                     return
-                work.begun = True
-                outcome = await self._outcome(work)
+                work.begun, work.begun_at = True, timezone.now()
+                with about(item_subject(work.item.pk, work.item.attempts + 1)):
+                    outcome = await self._outcome(work)
         except LeaseLost:
             return
         except ProviderError as error:
@@ -406,8 +410,10 @@ class LaneRunner:
 
     def _flush(self, befores: list[_Before], results: list[_Result]) -> None:
         if befores or results or time.monotonic() - self.renewed > settings.LANE_LEASE / 3:
-            with transaction.atomic():
+            with self.requests.draining() as requests, transaction.atomic():
                 leases.renew(self.account.pk, self.holder)
+                RequestLog.objects.bulk_create(requests)
+                attempts.store([(result.move, result.work.begun_at if result.work.begun else None) for result in results], self.holder)
                 for entry in befores:
                     self._remember(entry)
                 self._note(results)
