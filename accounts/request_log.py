@@ -128,11 +128,11 @@ def prune(now: datetime | None = None, *, seconds: float = PRUNING_SECONDS) -> i
 
 # Mobile numbers as they are written in China, and international ones that begin with a plus; never a part of a longer number or word.
 _PHONE = re.compile(
-    r"(?<![\w.+-])(?:(?:\+|00|%2B)?86[ -]?)?(1[3-9]\d)[ -]?(\d{4})[ -]?(\d{4})(?![\w-])"
-    r"|(?<![\w+])\+([1-9]\d{1,2})[ -]?\d{6,11}(?!\w)"
+    r"(?<![0-9A-Za-z_.+-])(?:(?:\+|00|%2B)?86[ -]?)?(1[3-9][0-9])[ -]?([0-9]{4})[ -]?([0-9]{4})(?![0-9A-Za-z_-])"
+    r"|(?<![0-9A-Za-z_+])\+[1-9][0-9]{1,2}[ -]?[0-9]{6,11}(?![0-9A-Za-z_])"
 )
 # Eleven digits in a row somewhere, or groups of them.
-_PHONE_SIGN = re.compile(r"1[3-9]\d[ -]?\d{4}|\+[1-9]\d")
+_PHONE_SIGN = re.compile(r"1[3-9][0-9][ -]?[0-9]{4}|\+[1-9][0-9]")
 # Cut off within its quotes, a named value has no end that the rules could see.
 _UNENDED = re.compile(r"(?i)((?:secret|token|passw(?:or)?d|cookie|authorization|api[_-]?key|session[_-]?id)\\?[\"']\s*[:=]\s*\\?[\"'])[^\"']{4,}$")
 # Sessions of common servers, in whatever they are repeated.
@@ -144,7 +144,7 @@ def clean(text: str) -> str:
     """Returns the text without what looks like a secret, a session or a telephone number, as a database takes it."""
     text = redact(text)
     if _PHONE_SIGN.search(text):
-        text = _PHONE.sub(lambda found: f"{found[1]}****{found[3]}" if found[1] else f"+{found[4]}****", text)
+        text = _PHONE.sub(lambda found: f"{found[1]}****{found[3]}" if found[1] else "+****", text)
     if "=" in text and _SESSION_SIGN.search(text.lower()):
         text = _SESSION.sub(r"\1***", text)
     if text.endswith("…"):

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from . import item_views
 from . import job_views as views
 
 urlpatterns = [
@@ -18,6 +19,10 @@ urlpatterns = [
     path("<int:pk>/resume/", views.job_order, {"order": "resume"}, name="job_resume"),
     path("<int:pk>/cancel/", views.job_order, {"order": "cancel"}, name="job_cancel"),
     path("<int:pk>/retry/", views.job_order, {"order": "retry"}, name="job_retry"),
+    path("<int:pk>/items/<int:item_pk>/", item_views.job_item, name="job_item"),
+    path("<int:pk>/items/<int:item_pk>/retry/", item_views.job_item_order, {"order": "retry"}, name="job_item_retry"),
+    path("<int:pk>/items/<int:item_pk>/keep/", item_views.job_item_order, {"order": "keep"}, name="job_item_keep"),
+    path("<int:pk>/items/<int:item_pk>/overwrite/", item_views.job_item_order, {"order": "overwrite"}, name="job_item_overwrite"),
     path("<int:pk>/items/<int:item_pk>/decide/", views.job_decide, name="job_decide"),
     path("<int:pk>/report.<str:kind>", views.job_report, name="job_report"),
 ]

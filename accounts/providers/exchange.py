@@ -142,9 +142,9 @@ class Masker:
 
     def and_also(self, kept: Iterable[str]) -> Masker:
         """Returns one that masks these too, and still what was kept before: an answer may be late."""
-        other = Masker((), ())
-        other._kept = self._kept.union(kept)
-        other._forms = forms_of((*self._forms, *other._kept))
+        other = Masker((), frozenset(kept) - self._kept)
+        other._kept |= self._kept
+        other._forms = tuple(sorted({*self._forms, *other._forms}, key=len, reverse=True))
         return other
 
     def __call__(self, text: str) -> str:
