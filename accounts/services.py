@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import ipaddress
 import logging
@@ -23,7 +24,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from . import egress, explain, signals, vault
+from . import egress, explain, request_log, signals, vault
 from .cooling import NotingLimiter
 from .limiter import RedisLimiter
 from .models import Account, CatalogueModel, Health, User
@@ -42,6 +43,7 @@ from .providers.errors import (
 )
 from .providers.schema import Op
 from .providers.secret import Secret
+from .request_log import Recorder
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ TABLE = "accounts_account"
 # A person waits for these; background work may wait longer.
 PROMPT = Patience(attempts=3, seconds=12.0)
 BACKGROUND = Patience(attempts=5, seconds=60.0)
+# Requests that a long connection collects before it stores them.
+STORED_AT_ONCE = 100
 
 
 def check_address(provider: type[Provider], base_url: str) -> str:
@@ -108,11 +112,15 @@ def pace_of(account: Account) -> Pace:
 
 
 @asynccontextmanager
-async def connect(account: Account, *, patience: Patience = BACKGROUND, prompt: bool = False) -> AsyncIterator[Provider]:
+async def connect(
+    account: Account, *, patience: Patience = BACKGROUND, prompt: bool = False, recorder: Recorder | None = None
+) -> AsyncIterator[Provider]:
     """Opens the one way to an account's provider: guarded client, limiter and credential; what it learns is saved on leaving.
 
-    Usable for several calls within one event loop. Raises CredentialsRejected when the credential cannot be opened.
+    Every attempt of a request goes into the request log: what `recorder` still holds is stored on leaving, and whoever gives one may store
+    it earlier. Usable for several calls within one event loop. Raises CredentialsRejected when the credential cannot be opened.
     """
+    recorder = Recorder(account.pk) if recorder is None else recorder
     memory, kept = copy.deepcopy(account.memory), _open_kept(account)
     limiter = NotingLimiter(settings.REDIS_URL, account.pk)
     pace = pace_of(account)
@@ -127,6 +135,7 @@ async def connect(account: Account, *, patience: Patience = BACKGROUND, prompt: 
         prompt=prompt,
         memory=memory,
         kept=kept,
+        recorder=recorder,
     )
     memory_before, kept_before = copy.deepcopy(memory), dict(kept)
     try:
@@ -137,6 +146,8 @@ async def connect(account: Account, *, patience: Patience = BACKGROUND, prompt: 
         learned = {name: value for name, value in memory.items() if value != memory_before.get(name)}
         if learned or kept != kept_before:
             await asyncio.to_thread(_save_learned, account, learned, kept if kept != kept_before else None)
+        if recorder:
+            await asyncio.to_thread(_save_requests, recorder)
 
 
 def _open_kept(account: Account) -> dict[str, str]:
@@ -152,6 +163,13 @@ def _open_kept(account: Account) -> dict[str, str]:
 def _save_learned(account: Account, learned: dict[str, Any], kept: dict[str, str] | None) -> None:
     try:
         learn(account, learned, kept)
+    finally:
+        connection.close()  # this thread's own
+
+
+def _save_requests(recorder: Recorder) -> None:
+    try:
+        request_log.store(recorder.drain())
     finally:
         connection.close()  # this thread's own
 
@@ -172,8 +190,9 @@ def learn(account: Account, learned: dict[str, Any], kept: dict[str, str] | None
 class Line:
     """A connection held open for several calls from ordinary (not async) code, one after the other."""
 
-    def __init__(self, runner: asyncio.Runner, provider: Provider) -> None:
+    def __init__(self, runner: asyncio.Runner, provider: Provider, recorder: Recorder) -> None:
         self._runner = runner
+        self._recorder = recorder
         self.provider = provider
 
     def run(self, operation: Callable[[Provider], Awaitable[T]]) -> T:
@@ -182,19 +201,25 @@ class Line:
         async def once() -> T:
             return await operation(self.provider)
 
-        return self._runner.run(once())
+        try:
+            return self._runner.run(once(), context=contextvars.copy_context())  # with the subject that holds now
+        finally:
+            if len(self._recorder) >= STORED_AT_ONCE:
+                request_log.store(self._recorder.drain())
 
 
 @contextmanager
 def line(account: Account, *, patience: Patience = BACKGROUND, prompt: bool = False) -> Iterator[Line]:
     """Opens a connection for several calls; the account's health follows what happens on it."""
+    recorder = Recorder(account.pk)
     with asyncio.Runner(loop_factory=egress.new_loop) as runner:
-        context = connect(account, patience=patience, prompt=prompt)
+        context = connect(account, patience=patience, prompt=prompt, recorder=recorder)
         try:
             provider = runner.run(_enter(context))
             try:
-                yield Line(runner, provider)
+                yield Line(runner, provider, recorder)
             finally:
+                request_log.store(recorder.drain())  # here, where a connection to the database is open
                 runner.run(_leave(context))
         except ProviderError as error:
             note_failure(account, error)
@@ -280,6 +305,7 @@ def test_credentials(provider_key: str, base_url: str, credentials: Mapping[str,
 
     async def attempt() -> TestReport:
         limiter = RedisLimiter(settings.REDIS_URL)
+        # Nothing is recorded: there is no account yet that a record could belong to.
         provider = get_provider(provider_key)(
             egress.build_client(concurrency=2),
             {name: Secret(value) for name, value in credentials.items()},

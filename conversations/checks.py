@@ -15,6 +15,7 @@ from accounts.models import Account
 from accounts.providers.base import Provider
 from accounts.providers.errors import MalformedAnswer, NotFound, PermissionRefused, ProviderError, RequestRejected
 from accounts.providers.records import Ref, RemoteConversation
+from accounts.request_log import about
 
 from . import jobs, mirror, titles
 from .models import Action, Conversation, Job, JobItem, Order
@@ -34,7 +35,7 @@ def check_preview(job_id: int, account_id: Any, stopping: Callable[[], bool] = l
     begun = time.monotonic()
     refused: set[int] = set()  # items about which the provider tells nothing: they keep the age of our copy
     try:
-        with services.line(account) as line:
+        with about(f"check:{job_id}"), services.line(account) as line:
             while True:
                 left = job.items.unchecked().filter(account=account).exclude(pk__in=refused)
                 items = list(left.select_related("conversation").order_by("ordinal")[:BATCH])

@@ -29,6 +29,7 @@ from accounts.providers.errors import (
 )
 from accounts.providers.records import Ref, RemoteConversation
 from accounts.providers.schema import Op, validate
+from accounts.request_log import about
 
 from . import claims, mirror
 from .models import AuditEntry, Conversation, Job
@@ -310,7 +311,8 @@ def _claimed(user: User, conversation: Conversation, what: str, operation: Opera
     if Account.objects.filter(pk=account.pk, paused_at__isnull=False).exists():
         return Outcome(S.FAILED, "paused")
     try:
-        with claims.claim(account.upstream_identity, [conversation.remote_id], holder=f"user {user.pk}", wait=3.0) as taken:
+        claim = claims.claim(account.upstream_identity, [conversation.remote_id], holder=f"user {user.pk}", wait=3.0)
+        with claim as taken, about(f"conversation:{conversation.pk}"):
             outcome = _called(account, operation) if taken else Outcome(S.FAILED, "busy")
     except redis.RedisError:
         away = ProviderUnavailable(gettext_noop("The limits of this account cannot be looked up (Redis); nothing was sent."))

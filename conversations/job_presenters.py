@@ -178,7 +178,8 @@ def _planned(job: Job, item: JobItem) -> Value | None:
     return Value(_("from its first message"), muted=True) if job.action == Action.SET_TITLE else None
 
 
-def _reason(job: Job, item: JobItem) -> str:
+def reason_of(job: Job, item: JobItem) -> str:
+    """Returns what the reason of an item says, "" where there is none; of what a provider cannot do, the provider's own reason."""
     if item.reason == "unsupported":
         op = Op.GENERATE_TITLE if job.params.get("generate") else jobs.OPS[Action(job.action)]
         return _(item.account.provider.capability(op).reason) or str(REASONS["unsupported"])
@@ -194,7 +195,7 @@ def _row(job: Job, item: JobItem, names: _Names) -> Row:
     took = (item.finished_at - item.started_at).total_seconds() if item.finished_at and item.started_at else None
     copied = item.conversation.seen_at if draft and item.checked_at is None and item.conversation else None
     after = names.value(account, stored if stored is not None else item.target) or _planned(job, item)
-    reason, detail = _reason(job, item), said(item.detail)  # where the provider had no words of its own, the detail is one of our sentences
+    reason, detail = reason_of(job, item), said(item.detail)  # where the provider had no words of its own, the detail is one of our sentences
     if item.reason == "already_there":
         after = None
     return Row(

@@ -2,8 +2,8 @@
 
 from django.urls import path
 
+from . import item_views, lane_views
 from . import job_views as views
-from . import lane_views
 
 urlpatterns = [
     path("", views.job_list, name="job_list"),
@@ -30,6 +30,10 @@ urlpatterns = [
     path("<int:pk>/normal/", views.job_order, {"order": "normal"}, name="job_normal"),
     path("<int:pk>/go-on/", views.job_go_on, name="job_go_on"),
     path("<int:pk>/again/", views.job_again, name="job_again"),
+    path("<int:pk>/items/<int:item_pk>/", item_views.job_item, name="job_item"),
+    path("<int:pk>/items/<int:item_pk>/retry/", item_views.job_item_order, {"order": "retry"}, name="job_item_retry"),
+    path("<int:pk>/items/<int:item_pk>/keep/", item_views.job_item_order, {"order": "keep"}, name="job_item_keep"),
+    path("<int:pk>/items/<int:item_pk>/overwrite/", item_views.job_item_order, {"order": "overwrite"}, name="job_item_overwrite"),
     path("<int:pk>/items/<int:item_pk>/decide/", views.job_decide, name="job_decide"),
     path("<int:pk>/report.<str:kind>", views.job_report, name="job_report"),
 ]

@@ -409,6 +409,10 @@ def sweep_cancelled(job: Job | None = None) -> None:
     transition_all(items, S.WAITING, S.CANCELLED)
 
 
+# What an item that is tried once more forgets of its last end.
+_AGAIN: dict[str, Any] = {"not_before": None, "tries": 0, "finished_at": None, "detail": "", "http_status": None}
+
+
 def retry(user: User, job: Job) -> int:
     """Sends failed and not-applied items of the same job once more and returns how many; applied ones are never written again.
 
@@ -417,16 +421,30 @@ def retry(user: User, job: Job) -> int:
     _mine(user, job)
     if job.order == Order.DRAFT:
         return 0
-    fresh: dict[str, Any] = {"not_before": None, "tries": 0, "finished_at": None, "detail": "", "http_status": None}
     with transaction.atomic():
         _reopen(job.pk)
-        count = transition_all(job.items.all(), S.FAILED, S.PENDING, decided=True, **fresh)
-        count += transition_all(job.items.all(), S.NOT_APPLIED, S.PENDING, decided=True, **fresh)
+        count = transition_all(job.items.all(), S.FAILED, S.PENDING, decided=True, **_AGAIN)
+        count += transition_all(job.items.all(), S.NOT_APPLIED, S.PENDING, decided=True, **_AGAIN)
         if not count:
             transaction.set_rollback(True)
             return 0
         wake_lanes(job)
     return count
+
+
+def retry_item(user: User, item: JobItem) -> bool:
+    """Sends one failed or not-applied item once more. Returns False when it is in another state by now."""
+    _mine(user, item.job)
+    if item.job.order == Order.DRAFT:
+        return False
+    one = JobItem.objects.filter(pk=item.pk)
+    with transaction.atomic():
+        _reopen(item.job_id)
+        if not sum(transition_all(one, old, S.PENDING, decided=True, **_AGAIN) for old in (S.FAILED, S.NOT_APPLIED)):
+            transaction.set_rollback(True)
+            return False
+        wake.lane(item.account_id)
+    return True
 
 
 def _reopen(job_id: int) -> None:

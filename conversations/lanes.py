@@ -38,8 +38,9 @@ from accounts.models import Account
 from accounts.providers.base import Patience
 from accounts.providers.errors import CredentialsRejected, NotFound, ProviderError, RateLimited, Unsupported
 from accounts.providers.records import Ref, RemoteConversation
+from accounts.request_log import Recorder, about, item_subject
 
-from . import breakers, bulk, canary, claims, edits, leases, mirror, titles
+from . import attempts, breakers, bulk, canary, claims, edits, leases, mirror, titles
 from .edits import Outcome, Trust
 from .engine import Before, Engine
 from .jobs import sweep_cancelled
@@ -71,6 +72,7 @@ class Work:
     before: dict[str, Any] | None
     allowed: bool = True  # the person who started the job may still change this account
     begun: bool = False
+    begun_at: datetime | None = None
     sent: bool = False  # a write is under way, or has been
     task: asyncio.Task[None] | None = None
     refused: bool = False  # an order for a title that was not carried out: it may be given again
@@ -152,6 +154,7 @@ class LaneRunner:
         self.holder = holder
         # The same for every runner of this lane: whoever takes over from a dead one takes over its claims.
         self.claimant = f"lane {account.pk}"
+        self.requests = Recorder(account.pk)
         self.active: dict[int, str] = {}  # item id -> remote id of what is under way
         self.stopping = stopping
         self.account = account
@@ -179,7 +182,10 @@ class LaneRunner:
         """Runs until nothing is left to start and everything started has been written down."""
         self.ended = asyncio.Event()
         try:
-            async with services.connect(self.account, patience=PATIENCE) as provider, self.engine.joined(self):
+            async with (
+                services.connect(self.account, patience=PATIENCE, recorder=self.requests) as provider,
+                self.engine.joined(self),
+            ):
                 self.provider = provider
                 provider.on_write = _note_write
                 await self._run()
@@ -307,8 +313,9 @@ class LaneRunner:
             async with self.gate:
                 if not self._may_go_on(work):
                     raise asyncio.CancelledError
-                work.begun = True
-                outcome = await self._outcome(work)
+                work.begun, work.begun_at = True, timezone.now()
+                with about(item_subject(work.item.pk, work.item.attempts + 1)):
+                    outcome = await self._outcome(work)
         except LeaseLost:
             return
         except asyncio.CancelledError:
@@ -465,8 +472,10 @@ class LaneRunner:
                 if result.down:
                     breakers.spare(result.move, result.work.item.tries)
         if results or time.monotonic() - self.renewed > settings.LANE_LEASE / 3:
-            with transaction.atomic():
+            with self.requests.draining() as requests, transaction.atomic():
                 leases.renew(self.account.pk, self.holder)
+                bulk.insert(requests)
+                attempts.store([(result.move, result.work.begun_at if result.work.begun else None) for result in results], self.holder)
                 self._note(results)
                 transition([result.move for result in results], lease=self.holder)
                 for job in {result.move.job_id: result.work.job for result in results if result.work.job.canary}.values():

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 
+from . import attempts
 from .jobs import sweep_cancelled
 from .models import JobItem, Lane, Order
 from .states import ItemStatus, transition_all
@@ -83,6 +84,7 @@ def _length() -> timedelta:
 def _hand_back(account_id: Any) -> None:
     """Hands back what a runner that is gone had under way; the lane's row is locked. Whatever may have been sent is looked at first."""
     items = JobItem.objects.filter(account_id=account_id)
+    attempts.note_lost(items)
     again: dict[str, Any] = {"attempts": F("attempts") + 1, "tries": F("tries") + 1}
     transition_all(items.filter(before__isnull=True), S.RUNNING, S.PENDING, reason="not_sent", **again)
     transition_all(items, S.RUNNING, S.PENDING, reason="interrupted", **again)

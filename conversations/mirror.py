@@ -27,6 +27,7 @@ from accounts import explain, services
 from accounts.models import Account, SyncState
 from accounts.providers.errors import NotFound, ProviderError
 from accounts.providers.records import Ref, RemoteConversation
+from accounts.request_log import about
 
 from .models import Conversation
 
@@ -101,6 +102,7 @@ def cancel_sync(account: Account) -> None:
     Account.objects.filter(pk=account.pk, sync_state=SyncState.RUNNING).update(sync_cancel=True)
 
 
+@about("sync")
 def sync(account: Account, *, slice_seconds: float | None = None) -> Progress | None:
     """Reads an account's whole listing into rows and returns what it found; None when the slice of time ended before the listing did.
 
@@ -454,7 +456,8 @@ def note_gone(row: Conversation) -> None:
 def refresh(row: Conversation) -> Conversation:
     """Reads one conversation anew and returns its row; raises its ProviderError (NotFound marks it gone)."""
     try:
-        remote = services.call(row.account, lambda provider: provider.read(ref_of(row), fresh=True))
+        with about(f"conversation:{row.pk}"):
+            remote = services.call(row.account, lambda provider: provider.read(ref_of(row), fresh=True))
     except NotFound:
         note_gone(row)
         raise

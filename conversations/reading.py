@@ -10,6 +10,7 @@ from accounts import services
 from accounts.providers.base import Provider
 from accounts.providers.errors import NotFound
 from accounts.providers.records import MessagePage, RemoteConversation, RemoteMessage
+from accounts.request_log import about
 
 from . import mirror
 from .models import Conversation
@@ -64,7 +65,8 @@ def open_messages(row: Conversation, *, cursor: str | None = None, wanted: str =
         return Reading(newest, missed=True)
 
     try:
-        reading = services.call(row.account, operation)
+        with about(f"conversation:{row.pk}"):
+            reading = services.call(row.account, operation)
     except NotFound:
         mirror.note_gone(row)
         raise

@@ -39,6 +39,7 @@ from .errors import (
     RequestRejected,
     Unsupported,
 )
+from .exchange import Masker, Recorder, Recording
 from .parts import jwt
 from .records import Identity, Json, MessagePage, Page, Ref, RemoteConversation, RemoteModel
 from .schema import Capability, Field, Op, Pace, Scope, gettext_noop
@@ -76,7 +77,7 @@ class Provider:
 
     `http` is the guarded client, `credentials` the opened credential fields, `identity` the upstream identity that limits are keyed by.
     `memory` (plain JSON) and `kept` (secrets such as a fetched token) are what the account remembers between calls; whoever connects
-    saves them afterwards. `prompt` calls go ahead of background work.
+    saves them afterwards. `prompt` calls go ahead of background work. `recorder` is told about every attempt of every request.
     """
 
     key: ClassVar[str]
@@ -110,6 +111,7 @@ class Provider:
         prompt: bool = False,
         memory: MutableMapping[str, Any] | None = None,
         kept: MutableMapping[str, str] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.http = http
         self.credentials = credentials
@@ -122,7 +124,9 @@ class Provider:
         self.prompt = prompt
         self.memory: MutableMapping[str, Any] = {} if memory is None else memory
         self.kept: MutableMapping[str, str] = {} if kept is None else kept
+        self.recorder = recorder
         self.requests = 0  # sent so far by this object, repeats included
+        self._masker: Masker | None = None
 
     # --- declared by each provider ------------------------------------------------------------------------------------------------
 
@@ -275,10 +279,11 @@ class Provider:
 
     def without_secrets(self, text: str) -> str:
         """Returns a provider's words without any secret that they repeat, escaped or not (some error pages like to name the request)."""
-        secrets = [*(self.secret(field.name) for field in self.credential_fields if field.secret), *self.kept.values()]
-        for form in {form for secret in secrets for form in (secret, quote(secret, safe="")) if form}:
-            text = text.replace(form, "…")
-        return text
+        if self._masker is None:
+            self._masker = Masker((self.secret(field.name) for field in self.credential_fields if field.secret), self.kept.values())
+        elif not self._masker.knows(self.kept.values()):
+            self._masker = self._masker.and_also(self.kept.values())
+        return self._masker(text)
 
     # --- the one way out ----------------------------------------------------------------------------------------------------------
 
@@ -331,11 +336,14 @@ class Provider:
             response: httpx.Response | None = None
             try:
                 await self._take_turn(method, path, deadline)
-                if write and self.on_write:
-                    self.on_write(True)
-                response = await self._send(method, url, content, write=write, timeout=timeout or self.read_timeout)
-                return self.decode(response, write=write)
+                with Recording(self.recorder, self.without_secrets, method, url, content, write=write) as recording:
+                    if write and self.on_write:
+                        self.on_write(True)
+                    response = await self._send(method, url, content, write=write, timeout=timeout or self.read_timeout)
+                    recording.answered(response)
+                    return self.decode(response, write=write)
             except ProviderError as error:
+                error.detail = self.without_secrets(error.detail)
                 if write and self.on_write and error.retryable:
                     self.on_write(False)
                 if response is not None and not recovered and await self.recover(error, response):

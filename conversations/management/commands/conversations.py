@@ -17,6 +17,7 @@ from accounts.cli import SubCommand, actor_for, fail, find_accounts, find_user, 
 from accounts.models import Account, User
 from accounts.providers.errors import ProviderError
 from accounts.providers.records import RemoteMessage
+from accounts.request_log import about
 
 from ... import edits, mirror
 from ...models import Conversation
@@ -147,7 +148,7 @@ class Command(SubCommand):
         row = self._find(given.id)
         pages: list[tuple[RemoteMessage, ...]] = []
         cursor: str | None = None
-        with services.line(row.account, prompt=True) as line:
+        with about(f"conversation:{row.pk}"), services.line(row.account, prompt=True) as line:
             while True:
                 page = line.run(lambda provider, at=cursor: provider.messages(mirror.ref_of(row), at))  # type: ignore[misc]
                 pages.append(page.items)
