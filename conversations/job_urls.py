@@ -3,14 +3,17 @@
 from django.urls import path
 
 from . import job_views as views
+from . import list_views
 
 urlpatterns = [
     path("", views.job_list, name="job_list"),
     path("new/", views.job_create, name="job_create"),
+    path("from-list/", list_views.job_from_list, name="job_from_list"),
     path("badge/", views.job_badge, name="job_badge"),
     path("<int:pk>/", views.job_detail, name="job_detail"),
     path("<int:pk>/compose/", views.job_compose, name="job_compose"),
     path("<int:pk>/compose/example/", views.job_example, name="job_example"),
+    path("<int:pk>/list/", list_views.job_from_list, name="job_upload"),
     path("<int:pk>/check/", views.job_check, name="job_check"),
     path("<int:pk>/start/", views.job_start, name="job_start"),
     path("<int:pk>/discard/", views.job_discard, name="job_discard"),

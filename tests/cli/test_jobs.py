@@ -164,7 +164,7 @@ def test_waiting_without_a_worker_ends_with_no_worker_online(run, at_aurod):
 
 def test_an_item_whose_outcome_nobody_knows_is_unknown(run, at_aurod, alice):
     _simulator, account = at_aurod
-    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(rank__lt=3)), {"template": "x"})
+    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(rank__lt=3)), {"template": "x", "include_hand_made": True})
     jobs.start(alice, job)
     items = list(job.items.all())
     transition([Move(item.pk, job.pk, ItemStatus.PENDING, ItemStatus.RUNNING) for item in items])
