@@ -181,11 +181,12 @@ def _json_rows(text: str, found: Listed) -> Iterator[tuple[int, dict[str, str]]]
             closed, place = True, _skip(text, place + 1)
         if closed or place == len(text):
             break
-        if in_array and begun:
-            place = _skip(text, place + 1) if text[place] == "," else -1
-        line, counted = line + text.count("\n", counted, max(place, counted)), max(place, counted)
+        separated = not (in_array and begun) or text[place] == ","
+        if in_array and begun and separated:
+            place = _skip(text, place + 1)
+        line, counted = line + text.count("\n", counted, place), place
         try:
-            value, place = decoder.raw_decode(text, place) if place >= 0 else (None, -1)
+            value, place = decoder.raw_decode(text, place) if separated else (None, -1)
         except (ValueError, RecursionError):
             place = -1
         if place < 0:

@@ -9,12 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, TextField
 from django.db.models.fields.json import KT
+from django.db.models.functions import Cast
 
 from .graphemes import cut
 from .models import JobItem
@@ -38,7 +39,13 @@ def with_number(title: str, number: int, limit: int) -> str:
     if number < 2:
         return title
     ending = f" ({number})"
-    return cut(title, max(0, limit - len(ending))).rstrip() + ending
+    return _stem(title, max(0, limit - len(ending))) + ending
+
+
+@lru_cache(maxsize=1024)
+def _stem(title: str, room: int) -> str:
+    """The part that all numbered forms of a title share; thousands of equal titles ask for the same one."""
+    return cut(title, room).rstrip()
 
 
 def is_numbered(shown: str, title: str, limit: int) -> bool:
@@ -74,7 +81,7 @@ def taken_in(job_id: int, account_id: Any, wanted: Collection[Wanted], without: 
     """Returns which titles near the wanted ones other items of the job in this account aim at already."""
     titles = {one.title: one.limit for one in wanted}
     others = JobItem.objects.filter(job=job_id, account=account_id, target__isnull=False).exclude(pk__in=list(without))
-    aims = others.exclude(status__in=["skipped", "cancelled"]).annotate(aim=KT("target__title")).order_by()
+    aims = others.exclude(status__in=["skipped", "cancelled"]).annotate(aim=Cast(KT("target__title"), TextField())).order_by()
     found = set(aims.filter(aim__in=[*titles, *(one.now for one in wanted)]).values_list("aim", flat=True))
     # Numbers matter only where a title is wanted more than once; most are not.
     counts = Counter(one.title for one in wanted)
