@@ -51,13 +51,14 @@ class Listed:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def decode(data: bytes) -> str:
+def decode(data: bytes, size: int = 0) -> str:
     """Returns the text of a file in UTF-8 (with or without a mark), UTF-16 (with one) or GB18030, as spreadsheets save it.
 
-    Raises ValidationError for a file that is too large, empty or in no such encoding.
+    `size` is that of the whole file when only its beginning was read. Raises ValidationError for one that is too large, empty or in no such
+    encoding.
     """
-    if len(data) > MAX_BYTES:
-        values = {"limit": f"{MAX_BYTES // 1_000_000}", "size": f"{len(data) / 1_000_000:.1f}"}
+    if max(len(data), size) > MAX_BYTES:
+        values = {"limit": f"{MAX_BYTES // 1_000_000}", "size": f"{max(len(data), size) / 1_000_000:.1f}"}
         raise ValidationError(_("The file may have up to %(limit)s MB; this one has %(size)s MB. Split it.") % values)
     encodings = ("utf-16",) if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-8-sig", "gb18030")
     for encoding in encodings:

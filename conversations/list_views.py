@@ -40,7 +40,7 @@ class ListForm(forms.Form):
             self.add_error("file", _("Choose a file, or paste the lines."))
         elif uploaded:
             try:
-                data["lines"] = list_files.decode(uploaded.read(list_files.MAX_BYTES + 1))
+                data["lines"] = list_files.decode(uploaded.read(list_files.MAX_BYTES + 1), uploaded.size)
             except ValidationError as error:
                 self.add_error("file", error)
         else:

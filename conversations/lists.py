@@ -222,7 +222,7 @@ def rejected_lines(job: Job) -> list[dict[str, Any]]:
     return [{"line": one["line"], "reason": sentence(Rejected(**one))} for one in job.params.get("rejected") or ()]
 
 
-def rejected_context(job: Job, shown: int = 20) -> dict[str, Any]:
+def rejected_context(job: Job, shown: int = 10) -> dict[str, Any]:
     """Returns what the preview shows of them: the first ones, those that can be unfolded, and how many there are in all."""
     lines = rejected_lines(job)
     count = int(job.params.get("rejected_count") or 0)

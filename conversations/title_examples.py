@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.models import Account
 from accounts.providers.schema import Op
 
-from . import titles
+from . import numbering, titles
 from .job_presenters import Value
 from .models import Job, JobItem
 from .states import REASONS
@@ -44,6 +44,7 @@ def title_examples(job: Job, params: dict[str, Any]) -> list[Example]:
 def _title_examples(items: QuerySet[JobItem], params: dict[str, Any]) -> list[Example]:
     found: list[Example] = []
     names: dict[Any, dict[str, str]] = {}
+    taken: dict[Any, set[str]] = {}
     for item in items[:LOOKED_AT].iterator(chunk_size=100):
         row, account = item.conversation, item.account
         if row is None or not titles.is_found(params, row.title):
@@ -54,7 +55,9 @@ def _title_examples(items: QuerySet[JobItem], params: dict[str, Any]) -> list[Ex
         if made.values is None:
             found.append(Example(before, Value(str(REASONS[made.reason]), muted=True), False))
         else:
-            found.append(Example(before, Value(made.values["title"]), made.values["title"] != row.title))
+            wanted = numbering.Wanted(item.pk, made.values["title"], row.title, account.provider.title_field.max_length or 255)
+            title = numbering.distribute([wanted], taken.setdefault(account.pk, set()))[item.pk]
+            found.append(Example(before, Value(title), title != row.title))
         if len(found) == EXAMPLES:
             break
     return found

@@ -290,6 +290,7 @@ def test_a_list_for_a_selection_plans_what_is_in_both(shop, alice, client):
         ({"file": b"id,name\n1,x"}, "file", "Line 1 must name the columns"),
         ({"file": b"id,title\n99999999,x\n0,y"}, "file", "Line 2: There is no conversation 99999999."),
         ({"file": b"\xff\xff\xff"}, "file", "neither UTF-8 nor GB18030"),
+        ({"file": b"id,title\n" * 900_000}, "file", "up to 5 MB; this one has 8.1 MB"),
         ({"text": "id,title\nx,y"}, "text", "Line 2: “x” is not a conversation id."),
         ({"text": "id,title\n" + "1000000,y\n" * 20}, "text", "and 15 more lines"),
         ({"text": "id,title\n1,x", "action": "configure"}, "action", "Select a valid choice"),

@@ -229,6 +229,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJub2JvZHkifQ.c2lnbmF0dXJl"
         ("postgres://app:s3cret@db.example/x", "postgres://app:***@db.example/x"),
         ("ghp_0123456789abcdefABCDEF0123456789abcd", "ghp_***"),
         ("0123456789abcdef0123456789abcdef", "***"),
+        ("keyLTAIabcdefgh and LTAIabcdefgh", "keyLTAIabcdefgh and LTAI***"),
         ("-----BEGIN PRIVATE KEY-----\nMIIEvQ", "***"),
     ],
 )
@@ -378,3 +379,5 @@ def test_the_example_shows_rows_that_would_change(local, alice, client):
     assert "T one" in shown and "T three" in shown
     shown = text_of(client.get(example, {"mode": "replace", "find": "^m(.)", "replace": r"\1m", "regex": "on"}))
     assert "imne" in shown and "yours" not in shown
+    shown = text_of(client.get(example, {"mode": "template", "template": "same", "include_hand_made": "on"}))
+    assert "same (2)" in shown and "same (3)" in shown
