@@ -296,7 +296,7 @@ TEMPLATE, REPLACE, GENERATE = "template", "replace", "generate"
 
 
 class TitleForm(forms.Form):
-    """The three ways to make titles: a template, find and replace, or the provider's own."""
+    """The three ways to make titles: a template, find and replace (perhaps with a regular expression), or the provider's own."""
 
     mode = forms.ChoiceField(
         label=gettext_lazy("Make titles"),
@@ -310,11 +310,18 @@ class TitleForm(forms.Form):
     template = forms.CharField(label=gettext_lazy("Template"), required=False, max_length=500, strip=False)
     find = forms.CharField(label=gettext_lazy("Find"), required=False, max_length=200, strip=False)
     replace = forms.CharField(label=gettext_lazy("Replace with"), required=False, max_length=200, strip=False)
+    regex = forms.BooleanField(
+        label=gettext_lazy("Regular expression"),
+        required=False,
+        help_text=gettext_lazy("Groups are ( ) and are put in as \\1, \\2 …; (?i) at the beginning ignores case."),
+    )
+    include_hand_made = forms.BooleanField(label=gettext_lazy("Also replace titles that people chose"), required=False)
 
     def __init__(self, job: Job, parts: list[Part], data: Any = None) -> None:
         params = job.params if job.action == Action.SET_TITLE else {}
         mode = GENERATE if params.get("generate") else REPLACE if "find" in params else TEMPLATE
         super().__init__(data, initial={"mode": mode, "template": "{first_message:30}", **params})
+        self._job, self._parts = job, parts
         for name in ("template", "find", "replace"):
             self.fields[name].widget.attrs |= {"autocomplete": "off", "spellcheck": "false"}
         self.unable = unable(parts, Op.RENAME)
@@ -333,8 +340,11 @@ class TitleForm(forms.Form):
                 titles.check_template(data.get("template", ""))
             except ValidationError as error:
                 self.add_error("template", error)
-        if data.get("mode") == REPLACE and "find" not in self.errors and not data.get("find"):
-            self.add_error("find", _("Write what is to be found."))
+        if data.get("mode") == REPLACE and not {"find", "replace"} & set(self.errors):
+            try:
+                titles.check_find(self.params)
+            except ValidationError as error:
+                self.add_error(None if hasattr(error, "error_dict") else "find", error)
         if data.get("mode") == GENERATE and not self.generators:
             self.add_error("mode", _("None of these accounts can make a title by itself."))
         return data
@@ -343,9 +353,24 @@ class TitleForm(forms.Form):
     def params(self) -> dict[str, Any]:
         """The parameters of the job."""
         data = self.cleaned_data
-        if data["mode"] == GENERATE:
-            return {"generate": True}
-        return {"template": data["template"]} if data["mode"] == TEMPLATE else {"find": data["find"], "replace": data["replace"]}
+        if data["mode"] == REPLACE:
+            return {"find": data["find"], "replace": data["replace"]} | ({"regex": True} if data["regex"] else {})
+        made: dict[str, Any] = {"generate": True} if data["mode"] == GENERATE else {"template": data["template"]}
+        return made | ({"include_hand_made": True} if data["include_hand_made"] else {})
+
+    @property
+    def typed_params(self) -> dict[str, Any] | None:
+        """What the parameters would be for what is typed so far, unchecked; None when there is nothing to show of it."""
+        mode, find = self["mode"].value(), self["find"].value() or ""
+        if mode == REPLACE:
+            return {"find": find, "replace": self["replace"].value() or "", "regex": bool(self["regex"].value())} if find else None
+        template = {"template": self["template"].value() or "", "include_hand_made": bool(self["include_hand_made"].value())}
+        return None if mode == GENERATE else template
+
+    @property
+    def hand_made(self) -> int:
+        """How many of these conversations have a title that a person chose."""
+        return self._job.items.filter(conversation__untitled=False, account__in=[part.account for part in self._parts]).count()
 
     @property
     def placeholders(self) -> list[tuple[str, Any]]:

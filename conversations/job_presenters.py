@@ -20,7 +20,7 @@ from accounts.explain import said, sentences
 from accounts.models import Account, CatalogueModel, Health
 from accounts.providers.schema import Op
 
-from . import canary, canary_presenters, jobs, retention, ticks, titles, workers
+from . import canary, canary_presenters, jobs, retention, ticks, workers
 from .context import provider_mark
 from .models import COUNTERS, Action, Job, JobItem, JobState, Order
 from .states import REASONS, ItemStatus, counter_of
@@ -447,48 +447,6 @@ def preview_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "poll_url": f"{detail}?{poll.urlencode()}",
         "poll_every": "" if not unchecked else "5s" if stalled else "1s",
     }
-
-
-# --- composing ----------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Example:
-    """How one title would come out."""
-
-    before: Value
-    after: Value
-    changed: bool
-
-
-EXAMPLES = 3
-LOOKED_AT = 2000
-
-
-def title_examples(job: Job, params: dict[str, Any]) -> list[Example]:
-    """Returns how the first selected conversations would be titled; for find and replace, the first that hold the text."""
-    items = job.items.filter(conversation__isnull=False).select_related("account", "conversation").order_by("ordinal")
-    items = items.filter(account__in=[account for account in _accounts(job) if account.provider.capability(Op.RENAME).available])
-    found: list[Example] = []
-    names: dict[Any, dict[str, str]] = {}
-    for item in items[:LOOKED_AT].iterator(chunk_size=100):
-        row, account = item.conversation, item.account
-        if row is None or ("find" in params and params["find"] not in row.title):
-            continue
-        known = names.setdefault(account.pk, dict(account.catalogue.values_list("model_id", "name")))
-        made = titles.make(params, row, account, known.get(row.model or "", row.model or ""), item.ordinal, row.first_message)
-        before = Value(row.title) if row.title else Value(_("no title"), muted=True)
-        if made.values is None:
-            found.append(Example(before, Value(str(REASONS[made.reason]), muted=True), False))
-        else:
-            found.append(Example(before, Value(made.values["title"]), made.values["title"] != row.title))
-        if len(found) == EXAMPLES:
-            break
-    return found
-
-
-def _accounts(job: Job) -> QuerySet[Account]:
-    return Account.objects.filter(pk__in=job.items.order_by().values("account_id").distinct())
 
 
 # --- the list -----------------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from django.urls import path
 
-from . import item_views, lane_views
+from . import item_views, lane_views, list_views
 from . import job_views as views
 
 urlpatterns = [
     path("", views.job_list, name="job_list"),
     path("new/", views.job_create, name="job_create"),
+    path("from-list/", list_views.job_from_list, name="job_from_list"),
     path("badge/", views.job_badge, name="job_badge"),
     path("lanes/", lane_views.lane_list, name="lane_list"),
     path("lanes/<uuid:pk>/pause/", lane_views.lane_pause, name="lane_pause"),
@@ -18,6 +19,7 @@ urlpatterns = [
     path("<int:pk>/", views.job_detail, name="job_detail"),
     path("<int:pk>/compose/", views.job_compose, name="job_compose"),
     path("<int:pk>/compose/example/", views.job_example, name="job_example"),
+    path("<int:pk>/list/", list_views.job_from_list, name="job_upload"),
     path("<int:pk>/check/", views.job_check, name="job_check"),
     path("<int:pk>/tick/", views.job_tick, name="job_tick"),
     path("<int:pk>/start/", views.job_start, name="job_start"),

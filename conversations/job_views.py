@@ -21,10 +21,11 @@ from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefre
 from accounts.models import User
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
-from . import canary, jobs, lane_board, reports, ticks, titles, wake
+from . import canary, jobs, lane_board, lists, reports, ticks, wake
 from . import job_presenters as presenters
 from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected, selected_again
 from .models import COUNTERS, Action, Job, JobItem, Order
+from .title_examples import title_examples
 
 
 def _find(request: HttpRequest, pk: int) -> Job:
@@ -74,6 +75,8 @@ def job_compose(request: HttpRequest, pk: int) -> HttpResponse:
         _say(request, _("This job has been started; make a new one."), messages.WARNING)
         return _go(request, "job_detail", job.pk)
     given = request.POST if request.method == "POST" else request.GET
+    if "list" in job.params and "action" not in given:
+        return _go(request, "job_upload", job.pk)
     action = given.get("action", "")
     action = action if action in Action.values else job.action
     parts = parts_of(job)
@@ -93,16 +96,14 @@ def job_compose(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _examples(job: Job, form: TitleForm) -> dict[str, Any]:
     """What the live example shows for what is typed so far: a few titles, or why there are none."""
-    given = {name: form[name].value() or "" for name in ("mode", "template", "find", "replace")}
-    params = {"find": given["find"], "replace": given["replace"]} if given["mode"] == "replace" else {"template": given["template"]}
-    if given["mode"] == "generate" or params.get("find") == "":
+    params = form.typed_params
+    if params is None:
         return {"rows": [], "text": ""}
-    if "template" in params:
-        try:
-            titles.check_template(params["template"])
-        except ValidationError as error:
-            return {"rows": [], "text": " ".join(error.messages)}
-    rows = presenters.title_examples(job, params)
+    try:
+        jobs.check_params(Action.SET_TITLE, params)
+        rows = title_examples(job, params)
+    except ValidationError as error:
+        return {"rows": [], "text": " ".join(error.messages)}
     return {"rows": rows, "text": "" if rows else _("None of the first titles contains this.") if "find" in params else ""}
 
 
@@ -134,6 +135,7 @@ def _live_context(request: HttpRequest, job: Job) -> dict[str, Any]:
 
 def _preview(request: HttpRequest, job: Job, form: StartForm, status: int = 200) -> HttpResponse:
     context = presenters.preview_context(job, request.GET) | {"form": form, "polled": wants_fragment(request)}
+    context["rejected"] = lists.rejected_context(job)
     if wants_fragment(request) and request.GET.get("bar", "1" if context["changes"] else "0") != ("1" if context["changes"] else "0"):
         return HttpResponseClientRefresh()  # reading at the provider showed that there is something to run after all, or nothing
     return render_page_or_fragment(request, "jobs/preview.html", "jobs/_preview.html", context, status=status)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,7 @@ from accounts.providers.records import RemoteConversation
 from accounts.providers.schema import Op
 
 from . import canary as canaries
-from . import titles, wake
+from . import title_plans, titles, wake
 from .models import Action, AuditEntry, Conversation, Job, JobItem, JobState, Order
 from .states import ItemStatus, finish_if_done, recount, transition_all
 
@@ -116,15 +116,17 @@ class Plan:
 def check_params(action: str, params: dict[str, Any]) -> None:
     """Raises ValidationError when a job's parameters cannot be planned with.
 
-    switch-model: {"targets": {account id, provider key or "*": catalogue id}}; set-title: {"template"}, {"find", "replace"} or {"generate": true}.
+    switch-model: {"targets": {account id, provider key or "*": catalogue id}}; set-title: {"template"}, {"find", "replace", "regex"} or
+    {"generate": true}, and {"include_hand_made"}; both: {"list": name} when the items hold their targets already (lists.py).
     """
+    if "list" in params:
+        return
     if action == Action.SWITCH_MODEL:
         targets = params.get("targets")
         if not isinstance(targets, dict) or not any(targets.values()):
             raise ValidationError(_("Choose a model for at least one account."))
     elif "find" in params:
-        if not params["find"]:
-            raise ValidationError(_("Write what is to be found."))
+        titles.check_find(params)
     elif not params.get("generate"):
         titles.check_template(params.get("template", ""))
 
@@ -138,7 +140,8 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
     if job.order != Order.DRAFT:
         raise ValidationError(_("This job has been started; make a new one."))
     job.params = params
-    with transaction.atomic():
+    shown = job.items.exclude(conversation=None).values_list("conversation__title", flat=True)
+    with titles.prepared(params, shown, strict=True), transaction.atomic():
         # Planned and started at the same moment: whoever comes second is refused or waits.
         if not Job.objects.select_for_update().filter(pk=job.pk, order=Order.DRAFT).exists():
             raise ValidationError(_("This job has been started; make a new one."))
@@ -149,17 +152,20 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
             chosen = chosen_model(job, account)
             _check_offered(account, chosen)
             rows = job.items.filter(account=account).select_related("conversation").order_by("ordinal")
+            distinct = title_plans.Distinct(job, account)
             batch: list[tuple[Any, ...]] = []
             for item in rows.iterator(chunk_size=CHUNK):
                 key = (account.upstream_identity, item.remote_id)
-                made = Plan(None, None, S.SKIPPED, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
+                made = skipped(job, item, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
                 if made.reason != "left_out":
                     taken.add(key)
+                distinct.note(item.pk, made)
                 batch.append(plan_row(item, made))
                 if len(batch) >= CHUNK:
                     write_plans(batch)
                     batch = []
             write_plans(batch)
+            _write_targets(distinct.corrections())
         job.planned_at = timezone.now()
         job.save(update_fields=["action", "params", "planned_at"])
         recount(job)
@@ -185,6 +191,12 @@ def write_plans(batch: list[tuple[Any, ...]], *, unread: bool = True) -> None:
     forget = ", checked_at = NULL" if unread else ""
     with connection.cursor() as cursor:
         cursor.executemany(f"UPDATE {table} SET expected = %s, target = %s, status = %s, reason = %s{forget} WHERE id = %s", batch)
+
+
+def _write_targets(found: Iterable[tuple[str, str, int]]) -> None:
+    table = connection.ops.quote_name(JobItem._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.executemany(f"UPDATE {table} SET target = %s, reason = %s WHERE id = %s", list(found))
 
 
 def chosen_model(job: Job, account: Account) -> str:
@@ -219,26 +231,38 @@ def _by_rule(job: Job, item: JobItem, account: Account, chosen: str, names: dict
     """Returns what an item starts with, from its conversation's row as it is now."""
     row, provider = item.conversation, account.provider
     if row is None or row.gone_at is not None:
-        return Plan(None, None, S.SKIPPED, "gone")
+        return skipped(job, item, "gone")
     generate = bool(job.params.get("generate"))
     op = Op.GENERATE_TITLE if generate else OPS[Action(job.action)]
     if not provider.capability(op).available:
-        return Plan(None, None, S.SKIPPED, "unsupported")
+        return skipped(job, item, "unsupported")
+    if "list" in job.params:
+        if item.target is None:
+            return skipped(job, item, "not_listed")
+        chosen = next(iter(provider.models_in(item.target.get("model"))), "")
     if job.action == Action.SWITCH_MODEL:
         if not chosen:
-            return Plan(None, None, S.SKIPPED, "no_target")
+            return skipped(job, item, "no_target")
         expected = {"model": row.model_value}
         target = {"model": provider.model_value(row.model_value, chosen)}
     else:
         expected = {"title": row.title}
+        if titles.leaves_out(job.params, row) and item.ticked is not True:
+            return Plan(expected, None, S.SKIPPED, "hand_made")
         if generate:
             return Plan(expected, None)
-        made = titles.make(job.params, row, account, names.get(row.model or "", row.model or ""), item.ordinal, _first(row, first_message))
+        name = names.get(row.model or "", row.model or "")
+        made = titles.make(job.params, row, account, name, item.ordinal, _first(row, first_message), item.target)
         if made.values is None:
             return Plan(expected, None, S.PENDING if made.reason == "needs_first_message" else S.SKIPPED, made.reason)
         target = made.values
     same = all(provider.same_value(name, expected.get(name), value) for name, value in target.items())
     return Plan(expected, target, S.PENDING, "already_there" if same else "")
+
+
+def skipped(job: Job, item: JobItem, reason: str) -> Plan:
+    """Returns the plan of an item that is left out; what a list says about it stays, for the next time that the job is planned."""
+    return Plan(None, item.target if "list" in job.params else None, S.SKIPPED, reason)
 
 
 def _first(row: Conversation, read: str | None) -> str | None:
@@ -283,18 +307,26 @@ def recheck(job: Job, account: Account, found: dict[int, RemoteConversation | No
     names = dict(account.catalogue.values_list("model_id", "name"))
     chosen = chosen_model(job, account)
     now = timezone.now()
-    with transaction.atomic():
+    shown = job.items.filter(pk__in=list(found)).exclude(conversation=None).values_list("conversation__title", flat=True)
+    with titles.prepared(job.params, shown), transaction.atomic():
         draft = Job.objects.select_for_update().filter(pk=job.pk, order=Order.DRAFT, planned_at=job.planned_at)
         if not draft.exists():
             return
-        for item in job.items.filter(pk__in=list(found), checked_at__isnull=True).select_related("conversation"):
-            made = Plan(None, None, S.SKIPPED, "gone")
-            if found[item.pk] is not None:
-                made = evaluate(job, item, account, chosen, names, first.get(item.pk))
-                if made.reason == "" and item.expected is not None and made.expected != item.expected:
-                    made = Plan(made.expected, made.target, made.status, "changed_since_listed")
-            job.items.filter(pk=item.pk).update(expected=made.expected, target=made.target, status=made.status, reason=made.reason, checked_at=now)
+        items = list(job.items.filter(pk__in=list(found), checked_at__isnull=True).select_related("conversation"))
+        made = [(item, _found_again(job, item, account, chosen, names, found[item.pk], first.get(item.pk))) for item in items]
+        plans = title_plans.Distinct(job, account).settled(made)
+        for item in items:
+            plan = plans[item.pk]
+            if plan.reason == "" and item.expected is not None and plan.expected != item.expected:
+                plan = replace(plan, reason="changed_since_listed")
+            job.items.filter(pk=item.pk).update(expected=plan.expected, target=plan.target, status=plan.status, reason=plan.reason, checked_at=now)
         recount(job)
+
+
+def _found_again(
+    job: Job, item: JobItem, account: Account, chosen: str, names: dict[str, str], found: RemoteConversation | None, first: str | None
+) -> Plan:
+    return skipped(job, item, "gone") if found is None else evaluate(job, item, account, chosen, names, first)
 
 
 # --- orders -------------------------------------------------------------------------------------------------------------------------

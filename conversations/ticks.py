@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 
 from accounts.models import Account, User
 
-from . import jobs, wake
+from . import jobs, title_plans, titles, wake
 from .models import Job, JobItem, Order
 from .states import ItemStatus, recount
 
@@ -48,9 +48,11 @@ def _plan_again(job: Job, items: QuerySet[JobItem]) -> int:
         found = list(items.filter(account=account).select_related("conversation"))
         for item in found:
             item.ticked = True
-        made = [(item, jobs.evaluate(job, item, account, model, names)) for item in found]
+        with titles.prepared(job.params, [item.conversation.title for item in found if item.conversation]):
+            made = [(item, jobs.evaluate(job, item, account, model, names)) for item in found]
+        plans = title_plans.Distinct(job, account).settled(made)
         job.items.filter(pk__in=items.filter(account=account).values("pk")).update(ticked=True)
-        jobs.write_plans([jobs.plan_row(item, plan) for item, plan in made], unread=False)
+        jobs.write_plans([jobs.plan_row(item, plans[item.pk]) for item in found], unread=False)
         count += len(made)
     return count
 

@@ -322,18 +322,18 @@ def _jobs(alice: User, accounts: list[Account]) -> Iterator[Job]:
 
     yield jobs.create(alice, "switch-model", rows, selection={"count": rows.count()})
     yield made({"targets": targets}, "switch-model")
-    preview = made({"template": "{n} 新标题"})
+    preview = made({"template": "{n} 新标题", "include_hand_made": True})
     for account in accounts:
         while checks.check_preview(preview.pk, account.pk):
             pass
     yield preview
     for number, order in enumerate((jobs.pause, jobs.cancel, None)):
-        job = made({"template": f"{number} 号 {{n}}"})
+        job = made({"template": f"{number} 号 {{n}}", "include_hand_made": True})
         jobs.start(alice, job)
         if order:
             order(alice, job)
         yield Job.objects.get(pk=job.pk)
-    ended = made({"template": "结束 {n}"})
+    ended = made({"template": "结束 {n}", "include_hand_made": True})
     jobs.start(alice, ended)
     _end(ended)
     yield Job.objects.get(pk=ended.pk)

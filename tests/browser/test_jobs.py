@@ -228,6 +228,7 @@ def test_titles_with_a_live_example(at_aurod: Any, alice: User, signed_in: Any) 
     page = signed_in()
     page.goto(f"/jobs/{job.pk}/compose/")
     template = page.locator("#id_template")
+    page.locator("#id_include_hand_made").check()
     template.fill("#")
     page.locator('[data-insert="{n}"]').click()
     assert template.input_value() == "#{n}"
@@ -240,13 +241,31 @@ def test_titles_with_a_live_example(at_aurod: Any, alice: User, signed_in: Any) 
     page.locator(".has-error .field-error", has_text="{titel}").wait_for()
     assert template.input_value() == "{titel}"
     page.locator("#mode-replace").check()
-    assert template.is_hidden()
+    assert template.is_hidden() and page.locator("#id_include_hand_made").is_hidden()
     page.locator("#id_find").fill(account.conversations.exclude(title="").first().title)
     page.locator("#id_replace").fill("new words")
     page.locator("#title-example ins", has_text="new words").first.wait_for()
     page.locator("#to-preview").click()
     page.locator("#tab-unchanged, #tab-change").first.wait_for()
     assert Job.objects.get(pk=job.pk).params["replace"] == "new words"
+
+
+def test_a_list_of_titles_with_lines_that_are_wrong(at_aurod: Any, alice: User, signed_in: Any) -> None:
+    _simulator, account = at_aurod
+    ids = list(account.conversations.order_by("pk").values_list("pk", flat=True)[:5])
+    lines = "".join(f"{pk},列表 {number}\r\n" for number, pk in enumerate(ids))
+    page = signed_in()
+    page.goto("/jobs/")
+    page.locator("#new-from-list").click()
+    page.locator("#to-preview").click()
+    page.locator("#id_file_error").wait_for()
+    file = {"name": "titles.csv", "mimeType": "text/csv", "buffer": f"id,title\r\n{lines}99999999,x\r\n{ids[0]},y\r\n".encode("gb18030")}
+    page.locator("#id_file").set_input_files(file)
+    page.locator("#to-preview").click()
+    page.locator("#rejected-lines li", has_text="Line 7:").wait_for()
+    page.locator("#rejected-lines li", has_text="Line 8:").wait_for()
+    page.locator("ins", has_text="列表 4").wait_for()
+    assert Job.objects.get().total == 5
 
 
 @pytest.mark.parametrize("at_aurod", [10], indirect=True, ids=["few"])  # a check takes longer with every row
@@ -262,7 +281,7 @@ def test_everybody_can_use_these_pages(at_aurod: Any, alice: User, signed_in: An
     compose = f"/jobs/{fresh.pk}/compose/"
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        for path in (f"{compose}?action=set-title", f"/jobs/{preview.pk}/", f"/jobs/{run.pk}/", "/jobs/?tab=finished", compose):
+        for path in (f"{compose}?action=set-title", f"/jobs/{preview.pk}/", f"/jobs/{run.pk}/", "/jobs/?tab=finished", "/jobs/from-list/", compose):
             page.goto(path)
             check(page, scheme)
         page.locator("#picker-1").click()

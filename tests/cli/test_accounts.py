@@ -203,7 +203,7 @@ def test_what_another_user_may_not_do_with_an_account(run, connected):
 def test_deleting_ends_open_items_and_is_recorded(run, connected, alice):
     simulator, account = connected("aurod", populate=3, label="Shop 客服")
     synced(account)
-    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.all()), {"template": "x {n}"})
+    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.all()), {"template": "x {n}", "include_hand_made": True})
     jobs.start(alice, job)
     simulator.log.clear()
     row = run("accounts", "delete", "--account", account.pk, "--user", alice.email, "--json").document

@@ -203,7 +203,7 @@ def test_an_account_that_its_first_conversations_stopped_is_let_go_on(run, at_au
 
 def test_an_item_whose_outcome_nobody_knows_is_unknown(run, at_aurod, alice):
     _simulator, account = at_aurod
-    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(rank__lt=3)), {"template": "x"})
+    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(rank__lt=3)), {"template": "x", "include_hand_made": True})
     jobs.start(alice, job)
     items = list(job.items.all())
     transition([Move(item.pk, job.pk, ItemStatus.PENDING, ItemStatus.RUNNING) for item in items])

@@ -187,8 +187,9 @@ def test_examples_are_those_of_the_preview(at_aurod, alice, client):
     account.conversations.update(first_message="第一句话 with <b>markup</b>")
     job = jobs.create(alice, "set-title", account.conversations.all())
     example = reverse("job_example", args=[job.pk])
-    shown = client.get(example, {"mode": "template", "template": "{n} · {first_message:12}"}).content.decode()
-    jobs.plan(job, {"template": "{n} · {first_message:12}"})
+    every = {"mode": "template", "template": "{n} · {first_message:12}", "include_hand_made": "on"}
+    shown = client.get(example, every).content.decode()
+    jobs.plan(job, {"template": "{n} · {first_message:12}", "include_hand_made": True})
     for item in job.items.all()[:3]:
         assert item.target["title"].replace("<", "&lt;") in shown
     assert "{titel}" in client.get(example, {"mode": "template", "template": "{titel}"}).content.decode()
@@ -204,7 +205,8 @@ def test_a_title_job_says_when_the_first_message_is_not_read_yet(at_aurod, alice
     job = jobs.create(alice, "set-title", account.conversations.all())
     address = reverse("job_compose", args=[job.pk])
     assert "Waiting for the first message." in client.get(address).content.decode()
-    assert client.post(address, {"action": "set-title", "mode": "template", "template": "{first_message}"}).status_code == 302
+    every = {"action": "set-title", "mode": "template", "template": "{first_message}", "include_hand_made": "on"}
+    assert client.post(address, every).status_code == 302
     assert shown_numbers(client.get(reverse("job_detail", args=[job.pk])).content.decode())["reading"] == 30
 
 
@@ -216,7 +218,7 @@ def test_a_providers_own_titles_are_announced_and_planned(connected, alice, clie
     address = reverse("job_compose", args=[job.pk])
     page = client.get(address, {"action": "set-title"}).content.decode()
     assert "slow, billed, not repeatable" in page and "asked for only once" in page
-    assert client.post(address, {"action": "set-title", "mode": "generate"}).status_code == 302
+    assert client.post(address, {"action": "set-title", "mode": "generate", "include_hand_made": "on"}).status_code == 302
     job.refresh_from_db()
-    assert job.action == "set-title" and job.params == {"generate": True} and jobs.changes(job) == 5
+    assert job.action == "set-title" and job.params == {"generate": True, "include_hand_made": True} and jobs.changes(job) == 5
     assert "the provider&#x27;s own title" in client.get(reverse("job_detail", args=[job.pk])).content.decode()

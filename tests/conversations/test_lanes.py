@@ -386,7 +386,7 @@ def test_a_long_cool_down_holds_the_lane_and_uses_up_no_try(begin, redis_client)
 def test_two_jobs_of_an_account_take_turns(begin, alice):
     simulator, account, _job = begin(80, latency=0.05)
     rows = account.conversations.filter(pk__in=list(account.conversations.order_by("-rank").values_list("pk", flat=True)[:4]))
-    small = jobs.plan(jobs.create(alice, "set-title", rows), {"template": "turn {n}"})
+    small = jobs.plan(jobs.create(alice, "set-title", rows), {"template": "turn {n}", "include_hand_made": True})
     assert jobs.start(alice, small)
     to_end(account)
     titles = [number for number, call in enumerate(simulator.writes()) if "title" in call.body]
@@ -532,7 +532,7 @@ def ordering(connected, alice):
     simulator, account = connected("nuwax", populate=6)
     synced(account)
     row = account.conversations.first()
-    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(pk=row.pk)), {"generate": True})
+    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(pk=row.pk)), {"generate": True, "include_hand_made": True})
     assert jobs.start(alice, job)
     simulator.log.clear()
     return simulator, account, job

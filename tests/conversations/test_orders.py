@@ -220,7 +220,7 @@ def test_orders_and_lanes_never_wait_for_each_other_in_a_circle(connected, alice
     rows = type(accounts[0].conversations.first()).objects.all()
     works = []
     for _number in range(2):
-        job = jobs.plan(jobs.create(alice, "set-title", rows), {"template": "{n}"})
+        job = jobs.plan(jobs.create(alice, "set-title", rows), {"template": "{n}", "include_hand_made": True})
         assert jobs.start(alice, job)
         works.append(job)
     failed: list[BaseException] = []

@@ -32,7 +32,9 @@ def make_job(user: Any, count: int = ITEMS) -> Job:
         times = {"sort_at": now, "first_seen_at": now, "seen_at": now}
         rows = [Conversation(account=account, remote_id=str(number), title=f"{label} {number}", **times) for number in range(count // 2)]
         Conversation.objects.bulk_create(rows)
-    return jobs.plan(jobs.create(user, "set-title", Conversation.objects.filter(account__owner=user)), {"template": "new {n}"})
+    return jobs.plan(
+        jobs.create(user, "set-title", Conversation.objects.filter(account__owner=user)), {"template": "new {n}", "include_hand_made": True}
+    )
 
 
 def reachable(old: S) -> set[S]:

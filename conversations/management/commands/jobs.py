@@ -16,13 +16,13 @@ from accounts.models import Account, User
 from accounts.providers.schema import Op
 from config.env import env_int
 
-from ... import canary, jobs, reports, workers
+from ... import canary, jobs, lists, reports, workers
 from ...models import COUNTERS, Action, Conversation, Job, Order
+from ..ways import add_ways, check_ways, params_of, planned_list
 
 NO_WORKER_AFTER = 30
 POLL = 0.2
 MOST = 1000
-PARAMETERS = {Action.SWITCH_MODEL: "--to MODEL", Action.SET_TITLE: "--template T"}
 
 
 class Command(SubCommand):
@@ -50,9 +50,7 @@ class Command(SubCommand):
         parser.add_argument("--model", metavar="M", help="only conversations on this model (its catalogue id)")
         parser.add_argument("--search", metavar="TEXT", help="only conversations with these words in their title")
         parser.add_argument("--ids", metavar="FILE|-", help="only these conversation ids, one a line")
-        aim = parser.add_mutually_exclusive_group(required=True)
-        aim.add_argument("--to", metavar="MODEL", help="the model to switch to (its catalogue id)")
-        aim.add_argument("--template", metavar="T", help="the title to set, with {first_message}, {title}, {model}, {account}, {date}, {n}")
+        add_ways(parser)
         parser.add_argument("--note", default="", help="why, for whoever looks at the job later")
         parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first in each account; others have 0")
         parser.add_argument("--canary", type=positive, metavar="N", help="try so many conversations of each account first")
@@ -62,17 +60,16 @@ class Command(SubCommand):
         parser.add_argument("--wait", action="store_true", help="wait for the end; 3 unless everything was applied or there already")
 
     def do_start(self, given: Namespace) -> int:
-        action = Action(given.action)
-        if (given.to is None) == (action == Action.SWITCH_MODEL):
-            wrong_usage(f"{action.value} takes {PARAMETERS[action]}")
+        check_ways(given)
         if not -MOST <= given.priority <= MOST or (given.canary or 0) > MOST or not 0 <= (given.canary_limit or 0) < 100:
             wrong_usage(f"--priority and --canary take numbers up to {MOST}, --canary-limit 0 to 99")
-        params = {"targets": {"*": given.to}} if action == Action.SWITCH_MODEL else {"template": given.template}
-        jobs.check_params(action, params)
+        params = {} if given.csv is not None else params_of(given)
+        if params:
+            jobs.check_params(given.action, params)
         user = acting_user(given.user)
         job = self._planned(user, given, params)
         if given.dry_run:
-            self.document(given, self._row(job) | {"preview": jobs.groups(job)})
+            self.document(given, self._row(job) | {"preview": jobs.groups(job)} | self._rejected(job))
             return 0
         try:
             with transaction.atomic():
@@ -85,17 +82,26 @@ class Command(SubCommand):
             raise
         code, cause = self._wait(job) if given.wait else (0, "")
         job.refresh_from_db()
-        self.document(given, self._row(job))
+        self.document(given, self._row(job) | self._rejected(job))
         if cause:
             self.stdout.flush()
             fail(cause)
-        return code
+        return code or (3 if given.wait and job.params.get("rejected_count") else 0)
+
+    @staticmethod
+    def _rejected(job: Job) -> dict[str, Any]:
+        """What only a job from a list has: its lines that are not carried out, with their numbers."""
+        return {"rejected": lists.rejected_lines(job)} if "list" in job.params else {}
 
     def _planned(self, user: User, given: Namespace, params: dict[str, Any]) -> Job:
         """Returns the draft with every item's target; one that cannot be planned, or in which there is nothing to do, leaves nothing behind."""
-        job = jobs.create(user, given.action, self._selected(user, given), selection={"by": "command line"})
+        if params:
+            job = jobs.create(user, given.action, self._selected(user, given), selection={"by": "command line"})
+        else:
+            job = planned_list(user, given)
         try:
-            jobs.plan(job, params)
+            if params:
+                jobs.plan(job, params)
             if not job.n_pending and not given.dry_run:
                 fail(self._nothing_to_do(job))
         except BaseException:
