@@ -18,6 +18,7 @@ urlpatterns = [
     path("<int:pk>/resume/", views.job_order, {"order": "resume"}, name="job_resume"),
     path("<int:pk>/cancel/", views.job_order, {"order": "cancel"}, name="job_cancel"),
     path("<int:pk>/retry/", views.job_order, {"order": "retry"}, name="job_retry"),
+    path("<int:pk>/undo/", views.job_undo, name="job_undo"),
     path("<int:pk>/items/<int:item_pk>/decide/", views.job_decide, name="job_decide"),
     path("<int:pk>/report.<str:kind>", views.job_report, name="job_report"),
 ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,8 +25,9 @@ from accounts.models import Account, User
 from accounts.providers.records import RemoteConversation
 from accounts.providers.schema import Op
 
-from . import titles, wake
+from . import plans, titles, wake
 from .models import Action, Conversation, Job, JobItem, JobState, Order
+from .plans import Plan, left_out
 from .states import ItemStatus, finish_if_done, recount, transition_all
 
 S = ItemStatus
@@ -35,7 +35,7 @@ CHUNK = 2000
 DRAFTS_KEPT = timedelta(days=1)
 CONFIRM_ABOVE = 200  # a job of more changes needs its number typed
 PACE_SECONDS = 60
-OPS = {Action.SWITCH_MODEL: Op.SWITCH_MODEL, Action.SET_TITLE: Op.RENAME}
+OPS = {Action.SWITCH_MODEL: Op.SWITCH_MODEL, Action.SET_TITLE: Op.RENAME, Action.CONFIGURE: Op.EDIT_CONFIG}
 
 
 # --- selecting ----------------------------------------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def create(user: User, action: str, conversations: QuerySet[Conversation], *, se
 
     Raises ValidationError for an unknown action or when nothing is left.
     """
-    if action not in Action.values:
+    if action not in dict(Action.composable()):
         raise ValidationError(_("There is no action “%(action)s”.") % {"action": action})
     editable = conversations.editable_by(user).order_by("account_id", "rank", "-sort_at", "-pk")  # type: ignore[attr-defined]
     with transaction.atomic():
@@ -80,25 +80,23 @@ def _insert_items(job: Job, conversations: QuerySet[Conversation]) -> int:
 # --- planning -----------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one item starts with."""
-
-    expected: dict[str, Any] | None
-    target: dict[str, Any] | None
-    status: ItemStatus = S.PENDING
-    reason: str = ""
-
-
 def check_params(action: str, params: dict[str, Any]) -> None:
     """Raises ValidationError when a job's parameters cannot be planned with.
 
-    switch-model: {"targets": {account id, provider key or "*": catalogue id}}; set-title: {"template"}, {"find", "replace"} or {"generate": true}.
+    switch-model: {"targets": {account id, provider key or "*": catalogue id, or {current model or "*": catalogue id}}};
+    set-title: {"template"}, {"find", "replace"} or {"generate": true};
+    configure: {"config": {account id, provider key or "*": {setting: value, None for the provider's default}}}; restore: nothing.
     """
     if action == Action.SWITCH_MODEL:
         targets = params.get("targets")
         if not isinstance(targets, dict) or not any(targets.values()):
             raise ValidationError(_("Choose a model for at least one account."))
+    elif action == Action.CONFIGURE:
+        config = params.get("config")
+        if not isinstance(config, dict) or not any(config.values()):
+            raise ValidationError(_("Choose at least one setting to change."))
+    elif action == Action.RESTORE:
+        return
     elif "find" in params:
         if not params["find"]:
             raise ValidationError(_("Write what is to be found."))
@@ -123,13 +121,13 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
         taken: set[tuple[str, str]] = set()
         for account in accounts.values():
             names = dict(account.catalogue.values_list("model_id", "name"))
-            chosen = chosen_model(job, account)
-            _check_offered(account, chosen)
+            chosen = plans.chosen(job, account)
+            plans.check_chosen(job, account, chosen)
             rows = job.items.filter(account=account).select_related("conversation").order_by("ordinal")
             batch: list[tuple[Any, ...]] = []
             for item in rows.iterator(chunk_size=CHUNK):
                 key = (account.upstream_identity, item.remote_id)
-                made = Plan(None, None, S.SKIPPED, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
+                made = left_out(job, item, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
                 taken.add(key)
                 batch.append((_dump(made.expected), _dump(made.target), made.status.value, made.reason, item.pk))
                 if len(batch) >= CHUNK:
@@ -157,31 +155,29 @@ def _write_plans(batch: list[tuple[Any, ...]]) -> None:
 
 
 def chosen_model(job: Job, account: Account) -> str:
-    """Returns the catalogue id that a switch-model job aims at for an account, "" when none was chosen."""
-    targets = job.params.get("targets") or {}
-    return str(targets.get(str(account.pk)) or targets.get(account.provider_key) or targets.get("*") or "")
+    """Returns the catalogue id that a switch-model job aims at for an account, "" when none was chosen for all of its conversations."""
+    return plans.chosen_models(job, account).get("*", "")
 
 
-def _check_offered(account: Account, chosen: str) -> None:
-    catalogue = account.catalogue.filter(gone_at__isnull=True)
-    if chosen and account.provider.capability(Op.SWITCH_MODEL).available and catalogue.exists() and not catalogue.filter(model_id=chosen).exists():
-        raise ValidationError(_("%(account)s does not offer the model “%(model)s”.") % {"account": account.label, "model": chosen})
-
-
-def evaluate(job: Job, item: JobItem, account: Account, chosen: str, names: dict[str, str], first_message: str | None = None) -> Plan:
+def evaluate(job: Job, item: JobItem, account: Account, chosen: dict[str, Any], names: dict[str, str], first_message: str | None = None) -> Plan:
     """Returns what an item starts with, from its conversation's row as it is now."""
     row, provider = item.conversation, account.provider
     if row is None or row.gone_at is not None:
-        return Plan(None, None, S.SKIPPED, "gone")
+        return left_out(job, item, "gone")
+    if job.action == Action.RESTORE:
+        return plans.restored(item, row, provider)
     generate = bool(job.params.get("generate"))
     op = Op.GENERATE_TITLE if generate else OPS[Action(job.action)]
     if not provider.capability(op).available:
         return Plan(None, None, S.SKIPPED, "unsupported")
+    if job.action == Action.CONFIGURE:
+        return plans.configured(row, provider, chosen)
     if job.action == Action.SWITCH_MODEL:
-        if not chosen:
+        model = chosen.get(row.model or "") or chosen.get("*")
+        if not model:
             return Plan(None, None, S.SKIPPED, "no_target")
         expected = {"model": row.model_value}
-        target = {"model": provider.model_value(row.model_value, chosen)}
+        target = {"model": provider.model_value(row.model_value, model)}
     else:
         expected = {"title": row.title}
         if generate:
@@ -206,13 +202,15 @@ def is_settled_by_copy(item: JobItem) -> bool:
 # --- the preview --------------------------------------------------------------------------------------------------------------------
 
 # The groups of a preview: name -> what belongs to it. They add up to the selection.
+NOT_POSSIBLE = ("unsupported", "no_target", "no_such_setting", "cannot_be_restored")
 GROUPS: dict[str, Q] = {
-    "change": Q(status=S.PENDING) & ~Q(reason__in=["already_there", "needs_first_message"]),
+    "change": Q(status=S.PENDING) & ~Q(reason__in=["already_there", "needs_first_message", "changed_since_job"]),
     "reading": Q(status=S.PENDING, reason="needs_first_message"),
     "unchanged": Q(status=S.PENDING, reason="already_there"),
-    "unsupported": Q(status=S.SKIPPED, reason__in=["unsupported", "no_target"]),
+    "drifted": Q(status=S.PENDING, reason="changed_since_job"),
+    "unsupported": Q(status=S.SKIPPED, reason__in=NOT_POSSIBLE),
     "gone": Q(status=S.SKIPPED, reason="gone"),
-    "other": Q(status=S.SKIPPED) & ~Q(reason__in=["unsupported", "no_target", "gone"]),
+    "other": Q(status=S.SKIPPED) & ~Q(reason__in=[*NOT_POSSIBLE, "gone"]),
 }
 
 
@@ -234,14 +232,14 @@ def unchecked(job: Job) -> int:
 def recheck(job: Job, account: Account, found: dict[int, RemoteConversation | None], first: dict[int, str]) -> None:
     """Corrects items of a draft by what was just read: item id -> reading, None where the provider denied it; `first` holds first messages."""
     names = dict(account.catalogue.values_list("model_id", "name"))
-    chosen = chosen_model(job, account)
+    chosen = plans.chosen(job, account)
     now = timezone.now()
     with transaction.atomic():
         draft = Job.objects.select_for_update().filter(pk=job.pk, order=Order.DRAFT, planned_at=job.planned_at)
         if not draft.exists():
             return
         for item in job.items.filter(pk__in=list(found), checked_at__isnull=True).select_related("conversation"):
-            made = Plan(None, None, S.SKIPPED, "gone")
+            made = left_out(job, item, "gone")
             if found[item.pk] is not None:
                 made = evaluate(job, item, account, chosen, names, first.get(item.pk))
                 if made.reason == "" and item.expected is not None and made.expected != item.expected:
@@ -421,14 +419,15 @@ def eta_seconds(job: Job, per_minute: float | None) -> int | None:
     return round(60 * (job.n_pending + job.n_running) / per_minute)
 
 
-def ids_of(given: Iterable[str]) -> list[int]:
-    """Returns conversation ids from text lines (a file of ids), raising ValidationError with the line that is none."""
+def ids_of(given: Iterable[str], *, items: bool = False) -> list[int]:
+    """Returns conversation ids (or those of `items`) from text lines (a file of ids), raising ValidationError with the line that is none."""
+    refusal = _("Line %(number)d is not the id of an item: %(text)s") if items else _("Line %(number)d is not a conversation id: %(text)s")
     found: list[int] = []
     for number, line in enumerate(given, start=1):
         text = line.strip()
         if not text:
             continue
         if not text.isdecimal() or len(text) > 18:
-            raise ValidationError(_("Line %(number)d is not a conversation id: %(text)s") % {"number": number, "text": text[:40]})
+            raise ValidationError(refusal % {"number": number, "text": text[:40]})
         found.append(int(text))
     return found

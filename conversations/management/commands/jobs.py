@@ -1,4 +1,4 @@
-"""`manage.py jobs start|show|items|cancel|retry|report`."""
+"""`manage.py jobs start|undo|show|items|cancel|retry|report`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 
-from accounts.cli import SubCommand, acting_user, fail, find_accounts, read_text, to_json, wrong_usage
+from accounts.cli import SubCommand, acting_user, fail, find_accounts, pairs_of, read_text, to_json, wrong_usage
 from accounts.models import Account, User
 from accounts.providers.schema import Op
 from config.env import env_int
 
-from ... import jobs, reports, workers
+from ... import jobs, plans, reports, targets, undo, workers
 from ...models import COUNTERS, Action, Conversation, Job
 
 NO_WORKER_AFTER = 30
 POLL = 0.2
-PARAMETERS = {Action.SWITCH_MODEL: "--to MODEL", Action.SET_TITLE: "--template T"}
+# What each action takes: the options by their names here, and as they are written.
+PARAMETERS: dict[Action, tuple[tuple[str, ...], str]] = {
+    Action.SWITCH_MODEL: (("to", "map"), "--to MODEL or --map FILE"),
+    Action.SET_TITLE: (("template",), "--template T"),
+    Action.CONFIGURE: (("set", "unset"), "--set KEY=VALUE or --unset KEY"),
+    Action.RESTORE: (("undo",), "--undo JOB"),
+}
+TOGETHER = {"set", "unset"}  # all other options of an action exclude each other
+FILTERS = ("account", "model", "search", "ids")
 
 
 class Command(SubCommand):
@@ -29,6 +37,7 @@ class Command(SubCommand):
     help = "Starts bulk jobs, follows them and reports their results."
     subcommands = {
         "start": "Select, preview and run a job.",
+        "undo": "Write back what a job replaced: preview and run the job that undoes it.",
         "show": "Print a job's state and counts.",
         "items": "List a job's items.",
         "cancel": "End a job; what has not been started never is.",
@@ -45,21 +54,76 @@ class Command(SubCommand):
         parser.add_argument("--model", metavar="M", help="only conversations on this model (its catalogue id)")
         parser.add_argument("--search", metavar="TEXT", help="only conversations with these words in their title")
         parser.add_argument("--ids", metavar="FILE|-", help="only these conversation ids, one a line")
-        aim = parser.add_mutually_exclusive_group(required=True)
-        aim.add_argument("--to", metavar="MODEL", help="the model to switch to (its catalogue id)")
-        aim.add_argument("--template", metavar="T", help="the title to set, with {first_message}, {title}, {model}, {account}, {date}, {n}")
+        parser.add_argument("--to", metavar="MODEL", help="the model to switch to (its catalogue id)")
+        parser.add_argument("--map", metavar="FILE|-", help="the models to switch to by account or provider, as JSON or CSV")
+        parser.add_argument("--template", metavar="T", help="the title to set, with {first_message}, {title}, {model}, {account}, {date}, {n}")
+        parser.add_argument("--set", action="extend", nargs="+", metavar="KEY=VALUE", help="a setting by the provider's name for it")
+        parser.add_argument("--unset", action="extend", nargs="+", metavar="KEY", help="a setting to return to the provider's default")
+        parser.add_argument("--undo", metavar="JOB", help="the job to undo, as far as its conversations are selected")
+        self._add_run(parser)
+
+    @staticmethod
+    def _add_run(parser: ArgumentParser) -> None:
         parser.add_argument("--note", default="", help="why, for whoever looks at the job later")
         parser.add_argument("--dry-run", action="store_true", help="stop at the preview: nothing is changed")
         parser.add_argument("--wait", action="store_true", help="wait for the end; 3 unless everything was applied or there already")
 
     def do_start(self, given: Namespace) -> int:
         action = Action(given.action)
-        if (given.to is None) == (action == Action.SWITCH_MODEL):
-            wrong_usage(f"{action.value} takes {PARAMETERS[action]}")
-        params = {"targets": {"*": given.to}} if action == Action.SWITCH_MODEL else {"template": given.template}
-        jobs.check_params(action, params)
+        names, wording = PARAMETERS[action]
+        asked = {name for taken, _wording in PARAMETERS.values() for name in taken if getattr(given, name) is not None}
+        if not asked or not asked <= set(names) or (len(asked) > 1 and not asked <= TOGETHER):
+            wrong_usage(f"{action.value} takes {wording}")
         user = acting_user(given.user)
-        job = self._planned(user, given, params)
+        if action == Action.RESTORE:
+            undone = self._find(given.undo)
+            rows = self._selected(user, given) if any(getattr(given, name) for name in FILTERS) else None
+            chosen = None if rows is None else list(undo.changed(undone).filter(conversation__in=rows).values_list("pk", flat=True))
+            return self._run(user, self._undoing(user, undone, chosen), given)
+        params = self._params(user, action, given)
+        jobs.check_params(action, params)
+        return self._run(user, self._planned(user, given, params), given)
+
+    @staticmethod
+    def _params(user: User, action: Action, given: Namespace) -> dict[str, Any]:
+        """Returns the parameters of the job that the options describe."""
+        if action == Action.SET_TITLE:
+            return {"template": given.template}
+        if action == Action.CONFIGURE:
+            return {"config": {"*": pairs_of(given.set or ()) | dict.fromkeys(given.unset or ())}}
+        if given.map is None:
+            return {"targets": {"*": given.to}}
+        return {"targets": targets.read(read_text(given.map), Account.objects.editable_by(user))}
+
+    def add_undo(self, parser: ArgumentParser) -> None:
+        self._add_order(parser)
+        parser.add_argument("--items", metavar="FILE|-", help="only these items of the job, one id a line (as `jobs items` prints them)")
+        self._add_run(parser)
+
+    def do_undo(self, given: Namespace) -> int:
+        undone = self._find(given.job)
+        user = self._actor(undone, given)
+        chosen: list[int] | None = None
+        if given.items:
+            chosen = jobs.ids_of(read_text(given.items).splitlines(), items=True)
+            known = set(undo.changed(undone).filter(pk__in=chosen).values_list("pk", flat=True))
+            if unknown := [str(pk) for pk in chosen if pk not in known]:
+                more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+                fail(f"{given.items} names items that job {undone.pk} did not change: {', '.join(unknown[:5])}{more}")
+        return self._run(user, self._undoing(user, undone, chosen), given)
+
+    def _undoing(self, user: User, undone: Job, chosen: list[int] | None) -> Job:
+        """Returns the planned draft of an undo."""
+        if not Job.objects.editable_by(user).filter(pk=undone.pk).exists():
+            raise PermissionDenied(f"{user.email} may not give orders to this job")
+        return undo.undo(user, undone, chosen)
+
+    def _run(self, user: User, job: Job, given: Namespace) -> int:
+        """Runs a planned draft as the options say; one in which there is nothing to do leaves nothing behind."""
+        if not job.n_pending and not given.dry_run:
+            cause = self._nothing_to_do(job)
+            job.delete()
+            fail(cause)
         if given.dry_run:
             self.document(given, self._row(job) | {"preview": jobs.groups(job)})
             return 0
@@ -80,12 +144,10 @@ class Command(SubCommand):
         return code
 
     def _planned(self, user: User, given: Namespace, params: dict[str, Any]) -> Job:
-        """Returns the draft with every item's target; one that cannot be planned, or in which there is nothing to do, leaves nothing behind."""
+        """Returns the draft with every item's target; one that cannot be planned leaves nothing behind."""
         job = jobs.create(user, given.action, self._selected(user, given), selection={"by": "command line"})
         try:
             jobs.plan(job, params)
-            if not job.n_pending and not given.dry_run:
-                fail(self._nothing_to_do(job))
         except BaseException:
             job.delete()
             raise
@@ -94,9 +156,11 @@ class Command(SubCommand):
     @staticmethod
     def _nothing_to_do(job: Job) -> str:
         """Returns why: how many items are in each group, and what the providers' own sentences say about the missing operation."""
-        op: Op = jobs.OPS[Action(job.action)]
+        op: Op | None = jobs.OPS.get(Action(job.action))
         accounts = Account.objects.filter(jobitem__job=job, jobitem__reason="unsupported").distinct()
-        sentences = dict.fromkeys(account.provider.capability(op).reason for account in accounts)
+        sentences = dict.fromkeys(account.provider.capability(op).reason for account in accounts if op is not None)
+        for item in job.items.filter(reason="cannot_be_restored").select_related("account")[:1000]:
+            sentences |= dict.fromkeys(plans.cannot_restore(item.account.provider, item))
         split = ", ".join(f"{count} {name}" for name, count in jobs.groups(job).items() if count)
         return " ".join([f"there is nothing to do ({split}).", *sentences])
 
