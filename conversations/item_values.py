@@ -52,7 +52,7 @@ class Names:
         if len(values) == 1 and not values.keys().isdisjoint(("title", "model")):
             return self._one(account, *next(iter(values.items())))
         parts = [(label_of(account, name), self._one(account, name, value)) for name, value in values.items()]
-        return Value(pgettext("between counts", ", ").join(f"{label}: {value.text}" for label, value in parts))
+        return Value(pgettext("between counts", ", ").join(f"{label} {value.text}" for label, value in parts))
 
     def parts(self, account: Account, before: Mapping[str, Any], after: Mapping[str, Any], found: Mapping[str, Any]) -> list[Part]:
         """Returns the settings that change, one by one; nothing for a title or a model, which needs no label."""

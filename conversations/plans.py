@@ -61,7 +61,8 @@ def check_chosen(job: Job, account: Account, aims: dict[str, Any]) -> None:
         _clean, problems = validate(provider.config_fields, _of_account(job.params.get("config"), account) or {})
         if problems:
             texts = {name: _(message) % params if params else _(message) for name, (message, params) in problems.items()}
-            raise ValidationError([f"{account.label}, {name}: {text}" for name, text in texts.items()])
+            wording = _("%(account)s, setting %(setting)s: %(problem)s")
+            raise ValidationError([wording % {"account": account.label, "setting": name, "problem": text} for name, text in texts.items()])
 
 
 def chosen_models(job: Job, account: Account) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -70,9 +71,10 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _line_of(text: str, name: str, place: int) -> tuple[int, int]:
     """Returns the line on which a name stands, looked for from `place` on, and the place behind it."""
-    spellings = (json.dumps(name, ensure_ascii=False), json.dumps(name))
-    found = min((at for spelling in spellings if (at := text.find(spelling, place)) >= 0), default=place)
-    return text.count("\n", 0, found) + 1, found + 1
+    spellings = "|".join(re.escape(spelling) for spelling in (json.dumps(name, ensure_ascii=False), json.dumps(name)))
+    found = re.compile(rf"(?:{spellings})\s*:").search(text, place)
+    at = found.start() if found else place
+    return text.count("\n", 0, at) + 1, at + 1
 
 
 def _csv(text: str) -> Iterator[Entry]:

@@ -7,9 +7,10 @@ other: it can be undone too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import EmptyResultSet, PermissionDenied, ValidationError
 from django.db import connection, transaction
 from django.db.models import F, QuerySet, Window
 from django.db.models.functions import Coalesce, RowNumber
@@ -22,6 +23,7 @@ from .models import Action, Job, JobItem, Order
 from .querysets import JobItemQuerySet
 from .states import ItemStatus
 
+MOST_NAMED = 10_000
 _COPIED = "ordinal, account_id, conversation_id, remote_id, title, rank, expected, target"
 
 
@@ -36,8 +38,8 @@ def undoable(job: Job) -> int:
     return job.n_applied if job.order != Order.DRAFT and job.finished_at is not None else 0
 
 
-def undo(user: User, job: Job, chosen: Iterable[int] | None = None) -> Job:
-    """Returns the planned draft that undoes a finished or cancelled job: all that it changed, or the `chosen` items of it.
+def undo(user: User, job: Job, chosen: Iterable[int] | QuerySet[Any] | None = None) -> Job:
+    """Returns the planned draft that undoes a finished or cancelled job: all that it changed, or the `chosen` items of it (ids, or a query).
 
     Of these the ones that the user may change. Raises PermissionDenied, and ValidationError while the job goes on or when nothing is left.
     """
@@ -46,11 +48,12 @@ def undo(user: User, job: Job, chosen: Iterable[int] | None = None) -> Job:
     job.refresh_from_db()
     if job.order == Order.DRAFT or job.finished_at is None:
         raise ValidationError(_("Only a job that has ended can be undone."))
-    items = changed(job) if chosen is None else changed(job).filter(pk__in=list(chosen))
-    items = items.filter(account__in=Account.objects.editable_by(user))
+    items = changed(job).filter(account__in=Account.objects.editable_by(user))
     with transaction.atomic():
         draft = Job.objects.create(actor=user, action=Action.RESTORE, undo_of=job, selection={"undo_of": job.pk, "chosen": chosen is not None})
-        count = _insert_items(draft, items)
+        count = 0
+        for part in _parts(items, chosen):
+            count += _insert_items(draft, part, count)
         if not count:
             raise ValidationError(_("There is nothing to undo: this job changed none of these conversations, or you may not change them."))
         Job.objects.filter(pk=draft.pk).update(n_pending=count)
@@ -58,15 +61,28 @@ def undo(user: User, job: Job, chosen: Iterable[int] | None = None) -> Job:
     return jobs.plan(draft, {})
 
 
-def _insert_items(draft: Job, items: QuerySet[JobItem]) -> int:
+def _parts(items: QuerySet[JobItem], chosen: Iterable[int] | QuerySet[Any] | None) -> Iterator[QuerySet[JobItem]]:
+    """Yields the chosen items, ids in portions that a statement can name."""
+    if chosen is None or isinstance(chosen, QuerySet):
+        yield items if chosen is None else items.filter(pk__in=chosen)
+        return
+    ids = sorted(set(chosen))
+    for start in range(0, len(ids), MOST_NAMED):
+        yield items.filter(pk__in=ids[start : start + MOST_NAMED])
+
+
+def _insert_items(draft: Job, items: QuerySet[JobItem], before: int) -> int:
     """Copies what is to be undone into items with one statement: what the old ones left is expected, what they found is the target."""
     rows = items.order_by().annotate(
-        n=Window(RowNumber(), order_by=F("ordinal").asc()),
+        n=Window(RowNumber(), order_by=F("ordinal").asc()) + before,
         title_now=Coalesce(F("conversation__title"), F("title")),
         rank_now=Coalesce(F("conversation__rank"), F("rank")),
     )
     found = rows.values_list("n", "account_id", "conversation_id", "remote_id", "title_now", "rank_now", "after", "before")
-    sql, params = found.query.sql_with_params()
+    try:
+        sql, params = found.query.sql_with_params()
+    except EmptyResultSet:
+        return 0
     table = connection.ops.quote_name(JobItem._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(

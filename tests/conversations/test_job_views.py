@@ -99,7 +99,7 @@ def test_a_job_of_somebody_else_does_not_exist(at_aurod, alice, client):
     assert client.get(looks[0]).status_code == 200
 
 
-ORDERS = ("job_check", "job_start", "job_discard", "job_pause", "job_resume", "job_cancel", "job_retry")
+ORDERS = ("job_check", "job_start", "job_discard", "job_pause", "job_resume", "job_cancel", "job_retry", "job_undo")
 
 
 def test_looking_changes_nothing_and_files_are_only_read(at_aurod, alice, client):

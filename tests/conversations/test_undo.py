@@ -111,6 +111,14 @@ def test_only_what_the_job_really_changed_is_undone(connected, alice):
     assert stored(simulator) == before
 
 
+def test_many_chosen_rows_are_named_in_portions(switched, alice, monkeypatch):
+    _simulator, _account, job = switched
+    monkeypatch.setattr(undo, "MOST_NAMED", 3)
+    chosen = list(job.items.order_by("ordinal").values_list("pk", flat=True))[1:]
+    back = undo.undo(alice, job, [*chosen[::-1], chosen[0], 999_999])
+    assert [item.ordinal for item in back.items.all()] == list(range(1, 12)) and back.n_pending == 11
+
+
 def test_chosen_rows_alone_are_undone(switched, alice):
     simulator, _account, job = switched
     after = stored(simulator)

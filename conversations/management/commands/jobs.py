@@ -78,7 +78,7 @@ class Command(SubCommand):
         if action == Action.RESTORE:
             undone = self._find(given.undo)
             rows = self._selected(user, given) if any(getattr(given, name) for name in FILTERS) else None
-            chosen = None if rows is None else list(undo.changed(undone).filter(conversation__in=rows).values_list("pk", flat=True))
+            chosen = None if rows is None else undo.changed(undone).filter(conversation__in=rows).values("pk")
             return self._run(user, self._undoing(user, undone, chosen), given)
         params = self._params(user, action, given)
         jobs.check_params(action, params)
@@ -106,13 +106,13 @@ class Command(SubCommand):
         chosen: list[int] | None = None
         if given.items:
             chosen = jobs.ids_of(read_text(given.items).splitlines(), items=True)
-            known = set(undo.changed(undone).filter(pk__in=chosen).values_list("pk", flat=True))
+            known = set(undo.changed(undone).values_list("pk", flat=True))
             if unknown := [str(pk) for pk in chosen if pk not in known]:
                 more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
                 fail(f"{given.items} names items that job {undone.pk} did not change: {', '.join(unknown[:5])}{more}")
         return self._run(user, self._undoing(user, undone, chosen), given)
 
-    def _undoing(self, user: User, undone: Job, chosen: list[int] | None) -> Job:
+    def _undoing(self, user: User, undone: Job, chosen: list[int] | QuerySet[Any] | None) -> Job:
         """Returns the planned draft of an undo."""
         if not Job.objects.editable_by(user).filter(pk=undone.pk).exists():
             raise PermissionDenied(f"{user.email} may not give orders to this job")
