@@ -51,12 +51,12 @@ class Names:
             return None
         if len(values) == 1 and not values.keys().isdisjoint(("title", "model")):
             return self._one(account, *next(iter(values.items())))
-        parts = [(label_of(account, name), self._one(account, name, value)) for name, value in values.items()]
+        parts = [(label_of(account, name), self._one(account, name, values[name])) for name in _in_order(account, values)]
         return Value(pgettext("between counts", ", ").join(f"{label} {value.text}" for label, value in parts))
 
     def parts(self, account: Account, before: Mapping[str, Any], after: Mapping[str, Any], found: Mapping[str, Any]) -> list[Part]:
         """Returns the settings that change, one by one; nothing for a title or a model, which needs no label."""
-        names = list(dict.fromkeys([*before, *after, *found]))
+        names = _in_order(account, {**before, **after, **found})
         if not set(names) - {"title", "model"}:
             return []
         sides = [{name: self._one(account, name, side[name]) for name in names if name in side} for side in (before, after, found)]
@@ -95,6 +95,12 @@ def label_of(account: Account, name: str) -> str:
         return _("Title") if name == "title" else _("Model")
     declared = _declared(account, name)
     return _(declared.label) if declared is not None else name
+
+
+def _in_order(account: Account, names: Iterable[str]) -> list[str]:
+    """Returns the names as forms show them; a database does not keep the order of what it stores."""
+    known = ["title", "model", *(field.name for field in account.provider.config_fields)]
+    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 def _declared(account: Account, name: str) -> Field | None:

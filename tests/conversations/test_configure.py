@@ -223,12 +223,12 @@ def test_the_preview_shows_each_touched_setting_before_and_after(at_aurod, alice
     settings = {"temperature": 0.3, "prompt": "<b>新</b>" + "字" * 400, "maxToken": None}
     job = planned(alice, account.conversations.filter(rank=0), "configure", {"config": {"aurod": settings}})
     page = client.get(reverse("job_detail", args=[job.pk])).content.decode()
-    assert re.findall(r"<dt>([^<]+)</dt>", page) == ["Temperature", "System prompt", "Token cap"]
-    assert "&lt;b&gt;新&lt;/b&gt;" in page and "字" * 200 not in page.split("<ins")[2].split(">")[1]
+    assert re.findall(r"<dt>([^<]+)</dt>", page) == ["Token cap", "Temperature", "System prompt"]
+    assert "&lt;b&gt;新&lt;/b&gt;" in page and "字" * 200 not in page.split("<ins")[3].split(">")[1]
     assert "<ins" in page and ">0.3</ins>" in page
     ran(alice, job)
     done = client.get(reverse("job_detail", args=[job.pk])).content.decode()
-    assert re.findall(r"<dt>([^<]+)</dt>", done) == ["Temperature", "System prompt", "Token cap"]
+    assert re.findall(r"<dt>([^<]+)</dt>", done) == ["Token cap", "Temperature", "System prompt"]
 
 
 def test_the_selection_bar_leads_to_settings_and_never_to_an_undo(at_aurod, client):
