@@ -226,6 +226,17 @@ def read_text(name: str) -> str:
         wrong_usage(f"cannot read {source}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}")
 
 
+def pairs_of(given: Iterable[str]) -> dict[str, Any]:
+    """Returns what --set was given, KEY=VALUE, by key; ends the command with 2 for anything else."""
+    found: dict[str, Any] = {}
+    for entry in given:
+        name, equals, value = entry.partition("=")
+        if not equals or not name:
+            wrong_usage(f"--set wants KEY=VALUE, not {entry}")
+        found[name] = value
+    return found
+
+
 def positive(text: str) -> int:
     """Returns a whole number above 0, for argparse."""
     if not (text.isascii() and text.isdecimal() and int(text) > 0):

@@ -198,7 +198,7 @@ class SettingsForm(forms.Form):
 
     def _add(self, name: str, declared: Field, capability: Capability) -> None:
         field = form_field(declared, required=False)  # an empty required field is refused in the provider's own words
-        field.help_text = sentences(_range_of(declared), gettext(declared.help) if declared.help else "")
+        field.help_text = sentences(range_of(declared), gettext(declared.help) if declared.help else "")
         self.fields[name] = field
         if declared.warning and not declared.read_only:
             self.warnings[name] = gettext(declared.warning)
@@ -277,7 +277,8 @@ def _reason(row: Conversation, capability: Capability) -> str:
     return "" if capability.available else gettext(capability.reason)
 
 
-def _range_of(declared: Field) -> str:
+def range_of(declared: Field) -> str:
+    """Returns what a person may give for a declared field, as a sentence; "" where anything goes."""
     low, high = declared.minimum, declared.maximum
     if declared.max_length:
         return gettext("At most %(limit)d characters.") % {"limit": declared.max_length}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,11 +17,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 from accounts.explain import said, sentences
-from accounts.models import Account, CatalogueModel, Health
+from accounts.models import Account, Health
 from accounts.providers.schema import Op
 
-from . import canary, canary_presenters, jobs, retention, ticks, workers
+from . import canary, canary_presenters, jobs, plans, retention, ticks, undo, workers
 from .context import provider_mark
+from .item_values import Names, Part, Value
 from .models import COUNTERS, Action, Job, JobItem, JobState, Order
 from .states import REASONS, ItemStatus, counter_of
 
@@ -39,11 +40,12 @@ GROUP_LABELS: dict[str, tuple[Any, str]] = {  # label, and the colour of a statu
     "change": (gettext_lazy("Will change"), "running"),
     "reading": (gettext_lazy("First message not read yet"), "waiting"),
     "unchanged": (gettext_lazy("Already there"), "unchanged"),
+    "drifted": (gettext_lazy("Changed since then"), "conflict"),
     "unsupported": (gettext_lazy("Not possible"), "skipped"),
     "gone": (gettext_lazy("Gone at the provider"), "cancelled"),
     "other": (gettext_lazy("Left out"), "conflict"),
 }
-TICKED_GROUPS = ("change", "reading", "unchanged")
+TICKED_GROUPS = ("change", "reading", "unchanged", "drifted")
 
 
 # --- small things -------------------------------------------------------------------------------------------------------------------
@@ -124,15 +126,6 @@ def duration(seconds: float) -> str:
 
 
 @dataclass(slots=True)
-class Value:
-    """One side of a change: what people read, and what is stored where that differs."""
-
-    text: str
-    stored: str = ""
-    muted: bool = False  # not a value but words about it
-
-
-@dataclass(slots=True)
 class Row:
     """One item as a table shows it."""
 
@@ -148,25 +141,7 @@ class Row:
     took: str
     copied_at: datetime | None  # how old our copy is, where the provider was not asked
     tick: bool | None  # in a preview: ticked or not, None where there is no choice
-
-
-class _Names:
-    """The names of models of the accounts on one page."""
-
-    def __init__(self, items: Iterable[JobItem]) -> None:
-        rows = CatalogueModel.objects.filter(account_id__in={item.account_id for item in items})
-        self._names = {(account, model): name for account, model, name in rows.values_list("account_id", "model_id", "name")}
-
-    def value(self, account: Account, values: Mapping[str, Any] | None) -> Value | None:
-        """Returns the one value that a job changes as people read it."""
-        if not values:
-            return None
-        name, stored = next(iter(values.items()))
-        if name != "model":
-            return Value(str(stored)) if stored else Value(_("no title"), muted=True)
-        ids = account.provider.models_in(stored)
-        shown = " + ".join(self._names.get((account.pk, model), model) for model in ids)
-        return Value(shown, "" if shown == str(stored) else str(stored)) if ids else Value(_("none"), muted=True)
+    parts: list[Part]  # the settings that change, one by one
 
 
 def _planned(job: Job, item: JobItem) -> Value | None:
@@ -180,13 +155,15 @@ def _planned(job: Job, item: JobItem) -> Value | None:
 
 def reason_of(job: Job, item: JobItem) -> str:
     """Returns what the reason of an item says, "" where there is none; of what a provider cannot do, the provider's own reason."""
-    if item.reason == "unsupported":
-        op = Op.GENERATE_TITLE if job.params.get("generate") else jobs.OPS[Action(job.action)]
+    if item.reason == "cannot_be_restored":
+        return sentences(*(_(sentence) for sentence in plans.cannot_restore(item.account.provider, item))) or str(REASONS[item.reason])
+    if item.reason == "unsupported" and Action(job.action) in plans.OPS:
+        op = Op.GENERATE_TITLE if job.params.get("generate") else plans.OPS[Action(job.action)]
         return _(item.account.provider.capability(op).reason) or str(REASONS["unsupported"])
     return str(REASONS.get(item.reason) or (REASONS["provider_error"] if item.reason else ""))
 
 
-def _row(job: Job, item: JobItem, names: _Names) -> Row:
+def _row(job: Job, item: JobItem, names: Names) -> Row:
     status = counter_of(ItemStatus(item.status), item.reason)
     draft = job.order == Order.DRAFT
     account = item.account
@@ -194,7 +171,9 @@ def _row(job: Job, item: JobItem, names: _Names) -> Row:
     stored = item.after if item.status in (ItemStatus.APPLIED, ItemStatus.SKIPPED) else None
     took = (item.finished_at - item.started_at).total_seconds() if item.finished_at and item.started_at else None
     copied = item.conversation.seen_at if draft and item.checked_at is None and item.conversation else None
-    after = names.value(account, stored if stored is not None else item.target) or _planned(job, item)
+    aim = stored if stored is not None else item.target
+    before, found = item.before or item.expected, item.after if conflict else _drift(item)
+    after = names.value(account, aim) or _planned(job, item)
     reason, detail = reason_of(job, item), said(item.detail)  # where the provider had no words of its own, the detail is one of our sentences
     if item.reason == "already_there":
         after = None
@@ -203,15 +182,23 @@ def _row(job: Job, item: JobItem, names: _Names) -> Row:
         mark=provider_mark(account),
         status=status,
         label=LABELS[status],
-        before=names.value(account, item.before or item.expected),
+        before=names.value(account, before),
         after=after,
-        found=names.value(account, item.after) if conflict else None,
+        found=names.value(account, found),
         reason=reason,
         detail="" if detail == reason else detail,
         took=duration(max(0.0, took)) if took is not None else "",
         copied_at=copied,
-        tick=True if item.status == ItemStatus.PENDING else False if item.reason in jobs.TICKABLE else None,
+        tick=True if item.status == ItemStatus.PENDING else False if item.reason in plans.TICKABLE else None,
+        parts=names.parts(account, before or {}, {} if after is None else aim or {}, found or {}),
     )
+
+
+def _drift(item: JobItem) -> dict[str, Any] | None:
+    """Returns what our copy holds in place of what an undo expects, where that is known to be something else."""
+    if item.reason != "changed_since_job" or item.conversation is None:
+        return None
+    return {name: value for name, value in item.conversation.values.items() if name in (item.target or {})}
 
 
 @dataclass(slots=True)
@@ -240,7 +227,7 @@ def item_page(job: Job, items: QuerySet[JobItem], given: QueryDict, count: int, 
         found = list(chosen.filter(ordinal__gt=after or 0).order_by("ordinal")[: PAGE_SIZE + 1])
         more_before, more_after = bool(after), len(found) > PAGE_SIZE
         found = found[:PAGE_SIZE]
-    names = _Names(found)
+    names = Names(found)
     base = f"{reverse('job_detail', args=[job.pk])}?{keep}{'&' if keep else ''}"
     info = ""
     if found and (keep or ticks.removed(job)):  # without the removed ones the numbers have gaps
@@ -307,6 +294,7 @@ def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "per_minute": per_minute,
         "eta": duration(eta) if (eta := jobs.eta_seconds(job, per_minute)) is not None else "",
         "took": duration((job.finished_at - job.started_at).total_seconds()) if job.finished_at and job.started_at else "",
+        "undoable": undo.undoable(job),
         "retryable": job.n_failed + job.n_unknown + job.n_not_applied,
         "waits": waits(job),
         "trials": canary_presenters.trial_rows(job),
@@ -414,7 +402,7 @@ def preview_context(job: Job, given: QueryDict) -> dict[str, Any]:
             tabs.append(Tab(name, label, totals[name], css, f"{detail}?group={name}", name == group))
     items = chosen_items(job, group)
     unticked = sum(share.unticked for share in found)
-    ticked = totals["change"] + totals["reading"] + totals["unchanged"]
+    ticked = sum(totals[name] for name in TICKED_GROUPS)
     lately = max((at for at in [job.planned_at, *(share.checked_at for share in found)] if at), default=None)
     stalled = bool(unchecked) and (lately is None or timezone.now() - lately > STALLED)
     query = _query(given, "group", "after", "before")

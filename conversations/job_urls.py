@@ -36,6 +36,7 @@ urlpatterns = [
     path("<int:pk>/items/<int:item_pk>/retry/", item_views.job_item_order, {"order": "retry"}, name="job_item_retry"),
     path("<int:pk>/items/<int:item_pk>/keep/", item_views.job_item_order, {"order": "keep"}, name="job_item_keep"),
     path("<int:pk>/items/<int:item_pk>/overwrite/", item_views.job_item_order, {"order": "overwrite"}, name="job_item_overwrite"),
+    path("<int:pk>/undo/", views.job_undo, name="job_undo"),
     path("<int:pk>/items/<int:item_pk>/decide/", views.job_decide, name="job_decide"),
     path("<int:pk>/report.<str:kind>", views.job_report, name="job_report"),
 ]

@@ -21,8 +21,9 @@ from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefre
 from accounts.models import User
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
-from . import canary, jobs, lane_board, lists, reports, ticks, wake
+from . import canary, jobs, lane_board, lists, reports, ticks, undo, wake
 from . import job_presenters as presenters
+from .config_forms import ConfigureForm
 from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected, selected_again
 from .models import COUNTERS, Action, Job, JobItem, Order
 from .title_examples import title_examples
@@ -52,6 +53,8 @@ def _say(request: HttpRequest, text: str, level: int = messages.INFO) -> None:
 
 # --- composing ----------------------------------------------------------------------------------------------------------------------
 
+FORMS: dict[str, Any] = {Action.SWITCH_MODEL: SwitchModelForm, Action.SET_TITLE: TitleForm, Action.CONFIGURE: ConfigureForm}
+
 
 @require_POST
 def job_create(request: HttpRequest) -> HttpResponse:
@@ -69,18 +72,19 @@ def job_create(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def job_compose(request: HttpRequest, pk: int) -> HttpResponse:
-    """What to do with a frozen selection: a model for each provider, or a way to make titles."""
+    """What to do with a frozen selection: a model for each provider, a way to make titles, or settings."""
     job = _editable(request, pk)
     if job.order != Order.DRAFT:
         _say(request, _("This job has been started; make a new one."), messages.WARNING)
+    if job.order != Order.DRAFT or job.action == Action.RESTORE:
         return _go(request, "job_detail", job.pk)
     given = request.POST if request.method == "POST" else request.GET
     if "list" in job.params and "action" not in given:
         return _go(request, "job_upload", job.pk)
     action = given.get("action", "")
-    action = action if action in Action.values else job.action
+    action = action if action in FORMS else job.action
     parts = parts_of(job)
-    form = (SwitchModelForm if action == Action.SWITCH_MODEL else TitleForm)(job, parts, request.POST if request.method == "POST" else None)
+    form = FORMS[action](job, parts, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
             job.action = action
@@ -89,7 +93,7 @@ def job_compose(request: HttpRequest, pk: int) -> HttpResponse:
         except ValidationError as error:
             form.add_error(None, error)
     examples = _examples(job, form) if isinstance(form, TitleForm) else None
-    context = {"job": job, "action": action, "actions": Action.choices, "form": form, "parts": parts, "examples": examples}
+    context = {"job": job, "action": action, "actions": Action.composable(), "form": form, "parts": parts, "examples": examples}
     context |= {"total": job.total, "seen": ticks.seen(job)}
     return render(request, "jobs/compose.html", context, status=422 if form.errors else 200)
 
@@ -225,6 +229,23 @@ def job_order(request: HttpRequest, pk: int, order: str) -> HttpResponse:
     }
     function, done = orders[order]
     return _live(request, pk, done if function(_user(request), job) else _("The job is not in that state any more."))
+
+
+@require_POST
+def job_undo(request: HttpRequest, pk: int) -> HttpResponse:
+    """Makes the draft that undoes an ended job, or its ticked rows, and shows its preview."""
+    job = _editable(request, pk)
+    ticked = [int(text) for text in request.POST.getlist("item") if text.isdecimal() and len(text) < 19]
+    try:
+        if request.POST.get("which") == "ticked" and not ticked:
+            raise ValidationError(_("Tick the rows that are to be undone."))
+        draft = undo.undo(_user(request), job, ticked if request.POST.get("which") == "ticked" else None)
+    except ValidationError as error:
+        if wants_fragment(request):
+            return hx_toast(HttpResponse(status=204), " ".join(error.messages), "danger")
+        _say(request, " ".join(error.messages), messages.ERROR)
+        return redirect("job_detail", pk)
+    return _go(request, "job_detail", draft.pk)
 
 
 @require_POST

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,11 +24,11 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Account, User
 from accounts.providers.records import RemoteConversation
-from accounts.providers.schema import Op
 
 from . import canary as canaries
-from . import title_plans, titles, wake
+from . import plans, title_plans, titles, wake
 from .models import Action, AuditEntry, Conversation, Job, JobItem, JobState, Order
+from .plans import Plan, evaluate, left_out
 from .states import ItemStatus, finish_if_done, recount, transition_all
 
 S = ItemStatus
@@ -37,8 +37,6 @@ DRAFTS_KEPT = timedelta(days=1)
 CONFIRM_ABOVE = 200  # a job of more changes needs its number typed
 PACE_SECONDS = 60
 KEY_LENGTH = 64  # of the column
-TICKABLE = ("left_out", "hand_made")  # reasons that a tick in the preview overrules
-OPS = {Action.SWITCH_MODEL: Op.SWITCH_MODEL, Action.SET_TITLE: Op.RENAME}
 
 
 # --- selecting ----------------------------------------------------------------------------------------------------------------------
@@ -58,7 +56,7 @@ def create(
     `key` names the intent that is submitted: sent again, at the same moment or later, it returns the job that it made, whatever has become of
     that. Raises ValidationError for an unknown action or when nothing is left.
     """
-    if action not in Action.values:
+    if action not in dict(Action.composable()):
         raise ValidationError(_("There is no action “%(action)s”.") % {"action": action})
     if len(key) > KEY_LENGTH:
         raise ValidationError(_("This submit cannot be read; reload the page and try again."))
@@ -103,21 +101,13 @@ def _insert_items(job: Job, conversations: QuerySet[Conversation]) -> int:
 # --- planning -----------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one item starts with."""
-
-    expected: dict[str, Any] | None
-    target: dict[str, Any] | None
-    status: ItemStatus = S.PENDING
-    reason: str = ""
-
-
 def check_params(action: str, params: dict[str, Any]) -> None:
     """Raises ValidationError when a job's parameters cannot be planned with.
 
-    switch-model: {"targets": {account id, provider key or "*": catalogue id}}; set-title: {"template"}, {"find", "replace", "regex"} or
-    {"generate": true}, and {"include_hand_made"}; both: {"list": name} when the items hold their targets already (lists.py).
+    switch-model: {"targets": {account id, provider key or "*": catalogue id, or {current model or "*": catalogue id}}};
+    set-title: {"template"}, {"find", "replace", "regex"} or {"generate": true}, and {"include_hand_made"};
+    both: {"list": name} when the items hold their targets already (lists.py);
+    configure: {"config": {account id, provider key or "*": {setting: value, None for the provider's default}}}; restore: nothing.
     """
     if "list" in params:
         return
@@ -125,6 +115,12 @@ def check_params(action: str, params: dict[str, Any]) -> None:
         targets = params.get("targets")
         if not isinstance(targets, dict) or not any(targets.values()):
             raise ValidationError(_("Choose a model for at least one account."))
+    elif action == Action.CONFIGURE:
+        config = params.get("config")
+        if not isinstance(config, dict) or not any(config.values()):
+            raise ValidationError(_("Choose at least one setting to change."))
+    elif action == Action.RESTORE:
+        return
     elif "find" in params:
         titles.check_find(params)
     elif not params.get("generate"):
@@ -149,14 +145,14 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
         taken: set[tuple[str, str]] = set()
         for account in accounts.values():
             names = dict(account.catalogue.values_list("model_id", "name"))
-            chosen = chosen_model(job, account)
-            _check_offered(account, chosen)
+            chosen = plans.chosen(job, account)
+            plans.check_chosen(job, account, chosen)
             rows = job.items.filter(account=account).select_related("conversation").order_by("ordinal")
             distinct = title_plans.Distinct(job, account)
             batch: list[tuple[Any, ...]] = []
             for item in rows.iterator(chunk_size=CHUNK):
                 key = (account.upstream_identity, item.remote_id)
-                made = skipped(job, item, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
+                made = left_out(job, item, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
                 if made.reason != "left_out":
                     taken.add(key)
                 distinct.note(item.pk, made)
@@ -200,73 +196,8 @@ def _write_targets(found: Iterable[tuple[str, str, int]]) -> None:
 
 
 def chosen_model(job: Job, account: Account) -> str:
-    """Returns the catalogue id that a switch-model job aims at for an account, "" when none was chosen."""
-    targets = job.params.get("targets") or {}
-    return str(targets.get(str(account.pk)) or targets.get(account.provider_key) or targets.get("*") or "")
-
-
-def _check_offered(account: Account, chosen: str) -> None:
-    catalogue = account.catalogue.filter(gone_at__isnull=True)
-    if chosen and account.provider.capability(Op.SWITCH_MODEL).available and catalogue.exists() and not catalogue.filter(model_id=chosen).exists():
-        raise ValidationError(_("%(account)s does not offer the model “%(model)s”.") % {"account": account.label, "model": chosen})
-
-
-def evaluate(job: Job, item: JobItem, account: Account, chosen: str, names: dict[str, str], first_message: str | None = None) -> Plan:
-    """Returns what an item starts with: by the rules of the action, unless a person ticked or unticked it in the preview."""
-    made = _by_rule(job, item, account, chosen, names, first_message)
-    open_to_choice = made.status == S.PENDING or made.reason in TICKABLE
-    if item.ticked is None or not open_to_choice:
-        return made
-    if not item.ticked:
-        return Plan(made.expected, made.target, S.SKIPPED, "left_out")
-    if made.status == S.PENDING:
-        return made
-    if made.target is None:
-        return Plan(made.expected, None, S.PENDING, "needs_first_message")
-    same = all(account.provider.same_value(name, (made.expected or {}).get(name), value) for name, value in made.target.items())
-    return Plan(made.expected, made.target, S.PENDING, "already_there" if same else "")
-
-
-def _by_rule(job: Job, item: JobItem, account: Account, chosen: str, names: dict[str, str], first_message: str | None) -> Plan:
-    """Returns what an item starts with, from its conversation's row as it is now."""
-    row, provider = item.conversation, account.provider
-    if row is None or row.gone_at is not None:
-        return skipped(job, item, "gone")
-    generate = bool(job.params.get("generate"))
-    op = Op.GENERATE_TITLE if generate else OPS[Action(job.action)]
-    if not provider.capability(op).available:
-        return skipped(job, item, "unsupported")
-    if "list" in job.params:
-        if item.target is None:
-            return skipped(job, item, "not_listed")
-        chosen = next(iter(provider.models_in(item.target.get("model"))), "")
-    if job.action == Action.SWITCH_MODEL:
-        if not chosen:
-            return skipped(job, item, "no_target")
-        expected = {"model": row.model_value}
-        target = {"model": provider.model_value(row.model_value, chosen)}
-    else:
-        expected = {"title": row.title}
-        if titles.leaves_out(job.params, row) and item.ticked is not True:
-            return Plan(expected, None, S.SKIPPED, "hand_made")
-        if generate:
-            return Plan(expected, None)
-        name = names.get(row.model or "", row.model or "")
-        made = titles.make(job.params, row, account, name, item.ordinal, _first(row, first_message), item.target)
-        if made.values is None:
-            return Plan(expected, None, S.PENDING if made.reason == "needs_first_message" else S.SKIPPED, made.reason)
-        target = made.values
-    same = all(provider.same_value(name, expected.get(name), value) for name, value in target.items())
-    return Plan(expected, target, S.PENDING, "already_there" if same else "")
-
-
-def skipped(job: Job, item: JobItem, reason: str) -> Plan:
-    """Returns the plan of an item that is left out; what a list says about it stays, for the next time that the job is planned."""
-    return Plan(None, item.target if "list" in job.params else None, S.SKIPPED, reason)
-
-
-def _first(row: Conversation, read: str | None) -> str | None:
-    return read if read is not None else row.first_message
+    """Returns the catalogue id that a switch-model job aims at for an account, "" when none was chosen for all of its conversations."""
+    return plans.chosen_models(job, account).get("*", "")
 
 
 def is_settled_by_copy(item: JobItem) -> bool:
@@ -277,13 +208,15 @@ def is_settled_by_copy(item: JobItem) -> bool:
 # --- the preview --------------------------------------------------------------------------------------------------------------------
 
 # The groups of a preview: name -> what belongs to it. They add up to the selection.
+NOT_POSSIBLE = ("unsupported", "no_target", "no_such_setting", "cannot_be_restored")
 GROUPS: dict[str, Q] = {
-    "change": Q(status=S.PENDING) & ~Q(reason__in=["already_there", "needs_first_message"]),
+    "change": Q(status=S.PENDING) & ~Q(reason__in=["already_there", "needs_first_message", "changed_since_job"]),
     "reading": Q(status=S.PENDING, reason="needs_first_message"),
     "unchanged": Q(status=S.PENDING, reason="already_there"),
-    "unsupported": Q(status=S.SKIPPED, reason__in=["unsupported", "no_target"]),
+    "drifted": Q(status=S.PENDING, reason="changed_since_job"),
+    "unsupported": Q(status=S.SKIPPED, reason__in=NOT_POSSIBLE),
     "gone": Q(status=S.SKIPPED, reason="gone"),
-    "other": Q(status=S.SKIPPED) & ~Q(reason__in=["unsupported", "no_target", "gone"]),
+    "other": Q(status=S.SKIPPED) & ~Q(reason__in=[*NOT_POSSIBLE, "gone"]),
 }
 
 
@@ -305,7 +238,7 @@ def unchecked(job: Job) -> int:
 def recheck(job: Job, account: Account, found: dict[int, RemoteConversation | None], first: dict[int, str]) -> None:
     """Corrects items of a draft by what was just read: item id -> reading, None where the provider denied it; `first` holds first messages."""
     names = dict(account.catalogue.values_list("model_id", "name"))
-    chosen = chosen_model(job, account)
+    chosen = plans.chosen(job, account)
     now = timezone.now()
     shown = job.items.filter(pk__in=list(found)).exclude(conversation=None).values_list("conversation__title", flat=True)
     with titles.prepared(job.params, shown), transaction.atomic():
@@ -314,9 +247,9 @@ def recheck(job: Job, account: Account, found: dict[int, RemoteConversation | No
             return
         items = list(job.items.filter(pk__in=list(found), checked_at__isnull=True).select_related("conversation"))
         made = [(item, _found_again(job, item, account, chosen, names, found[item.pk], first.get(item.pk))) for item in items]
-        plans = title_plans.Distinct(job, account).settled(made)
+        settled = title_plans.Distinct(job, account).settled(made)
         for item in items:
-            plan = plans[item.pk]
+            plan = settled[item.pk]
             if plan.reason == "" and item.expected is not None and plan.expected != item.expected:
                 plan = replace(plan, reason="changed_since_listed")
             job.items.filter(pk=item.pk).update(expected=plan.expected, target=plan.target, status=plan.status, reason=plan.reason, checked_at=now)
@@ -324,9 +257,9 @@ def recheck(job: Job, account: Account, found: dict[int, RemoteConversation | No
 
 
 def _found_again(
-    job: Job, item: JobItem, account: Account, chosen: str, names: dict[str, str], found: RemoteConversation | None, first: str | None
+    job: Job, item: JobItem, account: Account, chosen: dict[str, Any], names: dict[str, str], found: RemoteConversation | None, first: str | None
 ) -> Plan:
-    return skipped(job, item, "gone") if found is None else evaluate(job, item, account, chosen, names, first)
+    return left_out(job, item, "gone") if found is None else evaluate(job, item, account, chosen, names, first)
 
 
 # --- orders -------------------------------------------------------------------------------------------------------------------------
@@ -547,14 +480,15 @@ def eta_seconds(job: Job, per_minute: float | None) -> int | None:
     return round(60 * (job.n_pending + job.n_running) / per_minute)
 
 
-def ids_of(given: Iterable[str]) -> list[int]:
-    """Returns conversation ids from text lines (a file of ids), raising ValidationError with the line that is none."""
+def ids_of(given: Iterable[str], *, items: bool = False) -> list[int]:
+    """Returns conversation ids (or those of `items`) from text lines (a file of ids), raising ValidationError with the line that is none."""
+    refusal = _("Line %(number)d is not the id of an item: %(text)s") if items else _("Line %(number)d is not a conversation id: %(text)s")
     found: list[int] = []
     for number, line in enumerate(given, start=1):
         text = line.strip()
         if not text:
             continue
         if not text.isdecimal() or len(text) > 18:
-            raise ValidationError(_("Line %(number)d is not a conversation id: %(text)s") % {"number": number, "text": text[:40]})
+            raise ValidationError(refusal % {"number": number, "text": text[:40]})
         found.append(int(text))
     return found

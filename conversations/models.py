@@ -82,6 +82,11 @@ class Action(models.TextChoices):
     CONFIGURE = "configure", _("Edit settings")
     RESTORE = "restore", _("Undo")
 
+    @classmethod
+    def composable(cls) -> list[tuple[str, Any]]:
+        """Returns (value, label) of the actions that can be chosen for a selection; an undo is made from a job instead."""
+        return [(action.value, action.label) for action in cls if action != cls.RESTORE]
+
 
 class Order(models.TextChoices):
     """What people last told a job to do."""

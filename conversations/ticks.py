@@ -12,14 +12,14 @@ from django.db.models import Q, QuerySet
 
 from accounts.models import Account, User
 
-from . import jobs, title_plans, titles, wake
+from . import jobs, plans, title_plans, titles, wake
 from .models import Job, JobItem, Order
 from .states import ItemStatus, recount
 
 S = ItemStatus
 TICKED = Q(status=S.PENDING)
-UNTICKED = Q(status=S.SKIPPED, reason__in=jobs.TICKABLE)
-STUCK = Q(status=S.SKIPPED) & ~Q(reason__in=jobs.TICKABLE)  # cannot be changed, whatever a person ticks
+UNTICKED = Q(status=S.SKIPPED, reason__in=plans.TICKABLE)
+STUCK = Q(status=S.SKIPPED) & ~Q(reason__in=plans.TICKABLE)  # cannot be changed, whatever a person ticks
 
 
 def tick(user: User, job: Job, items: QuerySet[JobItem], *, ticked: bool) -> int:
@@ -44,15 +44,15 @@ def _plan_again(job: Job, items: QuerySet[JobItem]) -> int:
     count = 0
     for account in list(Account.objects.filter(pk__in=items.order_by().values("account_id"))):
         names: dict[str, str] = dict(account.catalogue.values_list("model_id", "name"))
-        model = jobs.chosen_model(job, account)
+        aims = plans.chosen(job, account)
         found = list(items.filter(account=account).select_related("conversation"))
         for item in found:
             item.ticked = True
         with titles.prepared(job.params, [item.conversation.title for item in found if item.conversation]):
-            made = [(item, jobs.evaluate(job, item, account, model, names)) for item in found]
-        plans = title_plans.Distinct(job, account).settled(made)
+            made = [(item, plans.evaluate(job, item, account, aims, names)) for item in found]
+        settled = title_plans.Distinct(job, account).settled(made)
         job.items.filter(pk__in=items.filter(account=account).values("pk")).update(ticked=True)
-        jobs.write_plans([jobs.plan_row(item, plans[item.pk]) for item in found], unread=False)
+        jobs.write_plans([jobs.plan_row(item, settled[item.pk]) for item in found], unread=False)
         count += len(made)
     return count
 

@@ -27,7 +27,7 @@ from accounts.models import Account, CatalogueModel, Health, SyncState, User
 from accounts.providers import all_providers
 from accounts.providers.errors import CredentialsRejected, ProviderUnavailable
 from accounts.providers.schema import Op
-from conversations import checks, jobs, titles
+from conversations import checks, jobs, titles, undo
 from conversations.models import Conversation, Job
 from conversations.states import REASONS, ItemStatus, Move, transition
 from tests.conversations import support
@@ -271,7 +271,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "model=none&provider=aurod",
     ),
     "job_list": ("tab=running", "tab=previews", "tab=finished"),
-    "job_compose": ("action=switch-model", "action=set-title"),
+    "job_compose": ("action=switch-model", "action=set-title", "action=configure"),
 }
 # Shows a page of its own only inside another one; elsewhere it leads to that one.
 FRAGMENTS = {"account_sync_progress"}
@@ -322,6 +322,7 @@ def _jobs(alice: User, accounts: list[Account]) -> Iterator[Job]:
 
     yield jobs.create(alice, "switch-model", rows, selection={"count": rows.count()})
     yield made({"targets": targets}, "switch-model")
+    yield made({"config": {"*": {"maxToken": None, "prompt": "新的提示词", "temperature": 1}}}, "configure")
     preview = made({"template": "{n} 新标题", "include_hand_made": True})
     for account in accounts:
         while checks.check_preview(preview.pk, account.pk):
@@ -336,6 +337,8 @@ def _jobs(alice: User, accounts: list[Account]) -> Iterator[Job]:
     ended = made({"template": "结束 {n}", "include_hand_made": True})
     jobs.start(alice, ended)
     _end(ended)
+    ended.items.filter(status=S.APPLIED).update(before={"title": "旧标题"}, after={"title": "写入的标题"})
+    yield undo.undo(alice, ended)
     yield Job.objects.get(pk=ended.pk)
 
 
@@ -404,6 +407,11 @@ def test_answers_to_mistakes_are_chinese(state: State) -> None:
             reverse("job_compose", args=[state.jobs[0].pk]), {"action": "set-title", "mode": "template", "template": "{x}"}
         ),
         "compose, nothing": client.post(reverse("job_compose", args=[state.jobs[0].pk]), {"action": "set-title", "mode": "replace"}),
+        "compose, settings": client.post(
+            reverse("job_compose", args=[state.jobs[0].pk]),
+            {"action": "configure", "do-aurod-temperature": "set", "set-aurod-temperature": "9", "do-aurod-maxToken": "set"},
+        ),
+        "compose, no setting": client.post(reverse("job_compose", args=[state.jobs[0].pk]), {"action": "configure"}),
         "forged": Client(enforce_csrf_checks=True, headers={"Accept-Language": "zh-CN"}).post(reverse("account_login")),
     }
     assert {name for name, answer in answers.items() if answer.status_code in (301, 302, 405, 500)} == set()

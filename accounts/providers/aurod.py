@@ -77,7 +77,15 @@ class Aurod(Provider):
     title_field = Field("title", _("Title"), required=True, max_length=50)
     untitled = frozenset({"", "新对话"})
     config_fields = (
-        Field("maxToken", _("Token cap"), "int", minimum=0, help=_("Tokens of one exchange; 0 leaves it to the model.")),
+        Field(
+            "maxToken",
+            _("Token cap"),
+            "int",
+            minimum=0,
+            help=_("Tokens of one exchange; 0 leaves it to the model."),
+            default_label=_("the model's own"),
+            default_value=0,
+        ),
         Field("contextCount", _("Context messages"), "int", minimum=0, maximum=65, help=_("Earlier exchanges sent along; 0 sends none.")),
         Field("temperature", _("Temperature"), "number", minimum=0, maximum=1, step=0.1),
         Field("presencePenalty", _("Presence penalty"), "number", minimum=-2, maximum=2, step=0.1),

@@ -239,6 +239,18 @@ class Provider:
         return value
 
     @classmethod
+    def cannot_store(cls, field: str, value: Json) -> str:
+        """Returns why a value that was stored once cannot be stored again, as an undo wants it; "" when it can.
+
+        What the provider would refuse, lose or alter counts; limits that only keep people from typing nonsense do not.
+        """
+        capability = cls.capability(cls.op_for(field))
+        if not capability.available:
+            return capability.reason
+        altered = not cls.same_value(field, cls.stored_form(field, value), value)
+        return _("The provider would store this value in another form.") if altered else ""
+
+    @classmethod
     def same_value(cls, field: str, one: Json, other: Json) -> bool:
         """True when two stored values of a field mean the same to the provider; by default only when they are equal."""
         return bool(one == other)

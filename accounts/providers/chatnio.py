@@ -42,6 +42,7 @@ from .schema import Capability, Field, Op, Pace, Scope, gettext_noop, missing
 _ = gettext_noop
 
 OPEN_RATE = 20.0  # for the paths without a limit of their own
+MAX_NAME = 255
 BLOCKED_FOR = 20 * 60.0  # seconds that an address stays on the block list
 
 UNREADABLE = _("some conversations could not be loaded; they are asked for again at the next sync")
@@ -49,6 +50,7 @@ _STRANGE = _("The answer does not have the form of a Chat Nio answer.")
 _KEY_REFUSED = _("The site does not accept this API key. A site whose database is down says the same: try again before you replace the key.")
 _TOKEN_REFUSED = _("The site does not accept this login token: it has expired, the password was changed, or the account is banned.")
 _PAGE = _("The change was answered with a web page; a site older than version 3.10 does that because it cannot rename.")
+_TOO_LONG = _("The site loses titles of more than 255 characters; nothing was sent.")
 _GONE = _("The site does not know this conversation.")
 _BLOCKED = _("The site blocks every API key from this server for 20 minutes because of wrong keys; login tokens go on working.")
 _REFUSALS: dict[str, tuple[type[ProviderError], str]] = {  # by the text of an answer whose `status` is false (3)
@@ -82,7 +84,7 @@ class ChatNio(Provider):
         "title",
         _("Title"),
         required=True,
-        max_length=255,
+        max_length=MAX_NAME,
         warning=_("A conversation named “new chat” is renamed by the site when its next message is sent."),
     )
     untitled = frozenset({"", "new chat"})
@@ -269,12 +271,21 @@ class ChatNio(Provider):
         """Returns the text of the first message with the role user (8)."""
         return _conversation(await self._open(ref)).first_message
 
+    @classmethod
+    def cannot_store(cls, field: str, value: Json) -> str:
+        """Gotcha 11: too long a name is lost behind a success; an empty one is stored."""
+        too_long = field == "title" and isinstance(value, str) and len(value) > MAX_NAME
+        return _TOO_LONG if too_long else super().cannot_store(field, value)
+
     async def write(self, current: RemoteConversation, changes: Mapping[str, Json]) -> RemoteConversation | None:
-        """Sends POST /conversation/rename, which tells nothing of what it stored; names that the site would lose are not sent (6, gotchas 11, 16)."""
+        """Sends POST /conversation/rename, which tells nothing of what it stored; names that the site would lose are not sent (6, gotchas 11, 16).
+
+        An empty name is stored, so it can be restored; that nobody gives one by mistake is the title field's business.
+        """
         self.allow_only(changes, "title")
         title = changes.get("title")
-        if not isinstance(title, str) or not title.strip() or len(title) > 255:
-            raise RequestRejected(_("A title needs 1 to 255 characters here; nothing was sent."))
+        if not isinstance(title, str) or len(title) > MAX_NAME:
+            raise RequestRejected(_TOO_LONG)
         number = _number(current.remote_id)
         try:
             await self._call("POST", "/conversation/rename", body={"id": number, "name": title}, write=True)

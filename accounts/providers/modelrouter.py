@@ -269,6 +269,12 @@ class ModelRouter(Provider):
         return id_sets.ids_in(one) == id_sets.ids_in(other) if field == MODEL else (one or "") == (other or "")
 
     @classmethod
+    def cannot_store(cls, field: str, value: Json) -> str:
+        """Gotcha 3: what is null or empty cannot be made so again."""
+        empty = not (cls.models_in(value) if field == MODEL else value)
+        return _("ModelRouter has no way to empty a title or a set of models again.") if empty else super().cannot_store(field, value)
+
+    @classmethod
     def vanished(cls, before: RemoteConversation, after: RemoteConversation, changes: Mapping[str, Json]) -> tuple[str, ...]:
         """Gotcha 1: also tells when the history or the message count went away; an object that tells no history proves nothing."""
         lost = super().vanished(before, after, changes)

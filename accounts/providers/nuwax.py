@@ -29,6 +29,7 @@ CHAT = "/api/v1/chat"
 UNNAMED = "Unnamed conversation"  # what is stored until somebody chooses a title (section 4)
 TITLE_SOURCE = 255  # characters of the first message that are sent: by the documentation they may become the title as they are
 TITLE_SECONDS = 120.0
+MAX_TITLE = 255
 DAY_COOL_DOWN = 3600.0
 
 # The server's language varies, so its words decide nothing, except these two: every message about the key has them in both languages.
@@ -98,7 +99,7 @@ class Nuwax(Provider):
             note=_("Nuwax asks a language model for the title: this is slow and billed, gives another title every time, and is asked for only once.")
         ),
     }
-    title_field = Field("title", _("Title"), required=True, max_length=255)
+    title_field = Field("title", _("Title"), required=True, max_length=MAX_TITLE)
     untitled = frozenset({"", UNNAMED})
     pace = Pace(rate=5.0, burst=4, concurrency=4, cool_down=10.0)
 
@@ -317,6 +318,16 @@ class Nuwax(Provider):
         if field == "title" and isinstance(value, str) and value.startswith('"'):
             return value.replace('"', "").replace("主题：", "")
         return value
+
+    @classmethod
+    def cannot_store(cls, field: str, value: Json) -> str:
+        """Section 3.3: a blank title is taken for an order, an over-long one crashes the server, a leading double quote is dropped."""
+        title = value if field == "title" and isinstance(value, str) else None
+        if title is not None and (not title.strip() or len(title) > MAX_TITLE):
+            return _("Nuwax does not take a blank title or one of more than 255 characters.")
+        if title is not None and cls.stored_form(field, title) != title:
+            return cls.capability(Op.RENAME).note
+        return super().cannot_store(field, value)
 
     async def write(self, current: RemoteConversation, changes: Mapping[str, Json]) -> RemoteConversation | None:
         """Sets the title. A blank one would be a paid order for a generated one, an over-long one a crash: neither is sent."""

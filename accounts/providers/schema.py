@@ -75,8 +75,8 @@ class Pace:
 class Field:
     """One value a person may give: a credential field, or a setting of a conversation.
 
-    `kind` is text, textarea, int, number, bool or choice; bounds are inclusive and in the provider's unit; `default_label` names what
-    an empty value means when a setting can be returned to the provider's default.
+    `kind` is text, textarea, int, number, bool or choice; bounds are inclusive and in the provider's unit; `default_label` says what
+    applies when a setting is returned to the provider's default ("" where it cannot be), and `default_value` is what is stored then.
     """
 
     name: str
@@ -93,13 +93,19 @@ class Field:
     choices: tuple[tuple[str, str], ...] = ()
     warning: str = ""
     read_only: bool = False
+    default_label: str = ""
+    default_value: Any = None
 
     def parse(self, given: Any) -> Any:
         """Returns the value to store for what a form or command line gave (text or JSON).
 
         Numbers stay int where they are whole, so that 0 does not become 0.0 on its way through a form. Text is never trimmed or
-        re-wrapped. Raises ValueError(message, {params}) with a translatable English message.
+        re-wrapped. None stands for the provider's default. Raises ValueError(message, {params}) with a translatable English message.
         """
+        if given is None:
+            if self.default_label:
+                return self.default_value
+            raise ValueError(_("This has no provider default to return to."), {})
         if self.kind in ("int", "number"):
             return self._parse_number(given)
         if self.kind == "bool":

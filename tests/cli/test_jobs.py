@@ -59,7 +59,7 @@ def test_a_dry_run_prints_the_split_and_writes_nothing(run, at_aurod, connected)
     preview = run("jobs", "start", *ALICE, "--action", "switch-model", "--to", model, "--dry-run", "--json").document
     assert list(preview) == [*JOB, "preview"] and is_complete(preview)
     assert (preview["action"], preview["state"], sum(preview["counts"].values())) == ("switch-model", "preview", 15)
-    split = {"change": 12 - already, "reading": 0, "unchanged": already, "unsupported": 3, "gone": 0, "other": 0}
+    split = {"change": 12 - already, "reading": 0, "unchanged": already, "drifted": 0, "unsupported": 3, "gone": 0, "other": 0}
     assert preview["preview"] == split
     items = run("jobs", "items", preview["id"], "--json").lines
     assert len(items) == 15 and all(list(item) == ITEM for item in items)
@@ -105,7 +105,7 @@ def test_what_cannot_be_started_leaves_no_job_behind(run, at_aurod, connected, f
     mine = account.conversations.first()
     model = unused_model(account)
     switch = ["--action", "switch-model", "--to", model]
-    sentence = third.provider.capability(command.jobs.OPS["switch-model"]).reason
+    sentence = third.provider.capability(command.plans.OPS["switch-model"]).reason
     refused = [
         (["--action", "set-title", "--template", "{titel} x"], "{titel} at character 1 is not known"),
         (["--action", "set-title", "--template", "{title"], "A brace is not closed"),

@@ -100,7 +100,7 @@ def test_a_job_of_somebody_else_does_not_exist(at_aurod, alice, client):
 
 
 ORDERS = ("job_check", "job_tick", "job_start", "job_discard", "job_pause", "job_resume", "job_cancel", "job_retry")
-ORDERS += ("job_first", "job_normal", "job_go_on", "job_again")
+ORDERS += ("job_first", "job_normal", "job_go_on", "job_again", "job_undo")
 
 
 def test_looking_changes_nothing_and_files_are_only_read(at_aurod, alice, client):

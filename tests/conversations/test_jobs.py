@@ -85,7 +85,7 @@ def test_the_preview_sends_no_write_and_its_groups_add_up(at_aurod, alice):
     while checks.check_preview(job.pk, account.pk):
         pass
     groups = jobs.groups(Job.objects.get(pk=job.pk))
-    assert groups == {"change": 98, "reading": 0, "unchanged": 1, "unsupported": 0, "gone": 1, "other": 0}
+    assert groups == {"change": 98, "reading": 0, "unchanged": 1, "drifted": 0, "unsupported": 0, "gone": 1, "other": 0}
     assert jobs.unchecked(job) == 0
     assert simulator.writes() == []
     adds_up(job)

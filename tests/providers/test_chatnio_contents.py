@@ -24,11 +24,11 @@ def test_gotcha_11_names_that_the_site_would_lose_are_refused_before_sending() -
     async def story() -> None:
         async with connected(url, simulator.credential()) as provider:
             current = await provider.read(Ref("1"))
-            for bad in ("", "   ", "字" * 256, None, 5):
+            for bad in ("字" * 256, None, 5):
                 with pytest.raises(RequestRejected):
                     await provider.write(current, {"title": bad})
             assert simulator.writes() == []
-            for good in ("字" * 255, "🏔️" * 127, " blank around ", "<b>&amp;</b>\n{first_message}"):
+            for good in ("", "   ", "字" * 255, "🏔️" * 127, " blank around ", "<b>&amp;</b>\n{first_message}"):
                 assert await provider.write(current, {"title": good}) is None
                 assert (await provider.read(Ref("1"), fresh=True)).values["title"] == good == simulator.truth()["1"]["title"]
 

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from accounts import services
-from accounts.cli import SubCommand, actor_for, fail, find_accounts, find_user, line_of, positive, refuse_paused, wrong_usage
+from accounts.cli import SubCommand, actor_for, fail, find_accounts, find_user, line_of, pairs_of, positive, refuse_paused, wrong_usage
 from accounts.models import Account, User
 from accounts.providers.errors import ProviderError
 from accounts.providers.records import RemoteMessage
@@ -199,12 +199,7 @@ class Command(SubCommand):
         parser.add_argument("--title", metavar="T")
 
     def do_configure(self, given: Namespace) -> None:
-        changes: dict[str, Any] = {}
-        for entry in given.set:
-            name, equals, value = entry.partition("=")
-            if not equals or not name:
-                wrong_usage(f"--set wants KEY=VALUE, not {entry}")
-            changes[name] = value
+        changes: dict[str, Any] = pairs_of(given.set)
         changes |= {name: value for name, value in (("model", given.model), ("title", given.title)) if value is not None}
         if not changes:
             wrong_usage("nothing to change: give --set, --model or --title")

@@ -1,4 +1,4 @@
-"""`manage.py jobs start|show|watch|items|pause|resume|cancel|retry|report`."""
+"""`manage.py jobs start|undo|show|watch|items|pause|resume|cancel|retry|report`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from accounts.models import Account, User
 from accounts.providers.schema import Op
 from config.env import env_int
 
-from ... import canary, jobs, lists, reports, workers
+from ... import canary, jobs, lists, plans, reports, undo, workers
 from ...models import COUNTERS, Action, Conversation, Job, Order
-from ..ways import add_ways, check_ways, params_of, planned_list
+from ..ways import FILTERS, add_ways, check_ways, params_of, planned_list
 
 NO_WORKER_AFTER = 30
 POLL = 0.2
@@ -31,6 +31,7 @@ class Command(SubCommand):
     help = "Starts bulk jobs, follows them and reports their results."
     subcommands = {
         "start": "Select, preview and run a job.",
+        "undo": "Write back what a job replaced: preview and run the job that undoes it.",
         "show": "Print a job's state and counts.",
         "watch": "Follow a job to its end.",
         "items": "List a job's items.",
@@ -51,6 +52,10 @@ class Command(SubCommand):
         parser.add_argument("--search", metavar="TEXT", help="only conversations with these words in their title")
         parser.add_argument("--ids", metavar="FILE|-", help="only these conversation ids, one a line")
         add_ways(parser)
+        self._add_run(parser)
+
+    @staticmethod
+    def _add_run(parser: ArgumentParser) -> None:
         parser.add_argument("--note", default="", help="why, for whoever looks at the job later")
         parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first in each account; others have 0")
         parser.add_argument("--canary", type=positive, metavar="N", help="try so many conversations of each account first")
@@ -61,13 +66,50 @@ class Command(SubCommand):
 
     def do_start(self, given: Namespace) -> int:
         check_ways(given)
-        if not -MOST <= given.priority <= MOST or (given.canary or 0) > MOST or not 0 <= (given.canary_limit or 0) < 100:
-            wrong_usage(f"--priority and --canary take numbers up to {MOST}, --canary-limit 0 to 99")
-        params = {} if given.csv is not None else params_of(given)
-        if params:
-            jobs.check_params(given.action, params)
         user = acting_user(given.user)
-        job = self._planned(user, given, params)
+        if given.action == Action.RESTORE:
+            undone = self._find(given.undo)
+            rows = self._selected(user, given) if any(getattr(given, name) for name in FILTERS) else None
+            chosen = None if rows is None else undo.changed(undone).filter(conversation__in=rows).values("pk")
+            return self._run(user, self._undoing(user, undone, chosen), given)
+        if given.csv is not None:
+            return self._run(user, planned_list(user, given), given)
+        params = params_of(user, given)
+        jobs.check_params(given.action, params)
+        return self._run(user, self._planned(user, given, params), given)
+
+    def add_undo(self, parser: ArgumentParser) -> None:
+        self._add_order(parser)
+        parser.add_argument("--items", metavar="FILE|-", help="only these items of the job, one id a line (as `jobs items` prints them)")
+        self._add_run(parser)
+
+    def do_undo(self, given: Namespace) -> int:
+        undone = self._find(given.job)
+        user = self._actor(undone, given)
+        chosen: list[int] | None = None
+        if given.items:
+            chosen = jobs.ids_of(read_text(given.items).splitlines(), items=True)
+            known = set(undo.changed(undone).values_list("pk", flat=True))
+            if unknown := [str(pk) for pk in chosen if pk not in known]:
+                more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+                fail(f"{given.items} names items that job {undone.pk} did not change: {', '.join(unknown[:5])}{more}")
+        return self._run(user, self._undoing(user, undone, chosen), given)
+
+    def _undoing(self, user: User, undone: Job, chosen: list[int] | QuerySet[Any] | None) -> Job:
+        """Returns the planned draft of an undo."""
+        if not Job.objects.editable_by(user).filter(pk=undone.pk).exists():
+            raise PermissionDenied(f"{user.email} may not give orders to this job")
+        return undo.undo(user, undone, chosen)
+
+    def _run(self, user: User, job: Job, given: Namespace) -> int:
+        """Runs a planned draft as the options say; one in which there is nothing to do leaves nothing behind."""
+        if not -MOST <= given.priority <= MOST or (given.canary or 0) > MOST or not 0 <= (given.canary_limit or 0) < 100:
+            job.delete()
+            wrong_usage(f"--priority and --canary take numbers up to {MOST}, --canary-limit 0 to 99")
+        if not job.n_pending and not given.dry_run:
+            cause = self._nothing_to_do(job)
+            job.delete()
+            fail(cause)
         if given.dry_run:
             self.document(given, self._row(job) | {"preview": jobs.groups(job)} | self._rejected(job))
             return 0
@@ -94,16 +136,10 @@ class Command(SubCommand):
         return {"rejected": lists.rejected_lines(job)} if "list" in job.params else {}
 
     def _planned(self, user: User, given: Namespace, params: dict[str, Any]) -> Job:
-        """Returns the draft with every item's target; one that cannot be planned, or in which there is nothing to do, leaves nothing behind."""
-        if params:
-            job = jobs.create(user, given.action, self._selected(user, given), selection={"by": "command line"})
-        else:
-            job = planned_list(user, given)
+        """Returns the draft with every item's target; one that cannot be planned leaves nothing behind."""
+        job = jobs.create(user, given.action, self._selected(user, given), selection={"by": "command line"})
         try:
-            if params:
-                jobs.plan(job, params)
-            if not job.n_pending and not given.dry_run:
-                fail(self._nothing_to_do(job))
+            jobs.plan(job, params)
         except BaseException:
             job.delete()
             raise
@@ -112,9 +148,11 @@ class Command(SubCommand):
     @staticmethod
     def _nothing_to_do(job: Job) -> str:
         """Returns why: how many items are in each group, and what the providers' own sentences say about the missing operation."""
-        op: Op = jobs.OPS[Action(job.action)]
+        op: Op | None = plans.OPS.get(Action(job.action))
         accounts = Account.objects.filter(jobitem__job=job, jobitem__reason="unsupported").distinct()
-        sentences = dict.fromkeys(account.provider.capability(op).reason for account in accounts)
+        sentences = dict.fromkeys(account.provider.capability(op).reason for account in accounts if op is not None)
+        for item in job.items.filter(reason="cannot_be_restored").select_related("account")[:1000]:
+            sentences |= dict.fromkeys(plans.cannot_restore(item.account.provider, item))
         split = ", ".join(f"{count} {name}" for name, count in jobs.groups(job).items() if count)
         return " ".join([f"there is nothing to do ({split}).", *sentences])
 
