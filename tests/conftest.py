@@ -49,7 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("the tests run on tests.settings only: unset DJANGO_SETTINGS_MODULE")
     # Ours are loaded. The processes that tests start read the product's settings, from the environment that ours made.
     settings.DATABASES  # noqa: B018
-    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    if not config.getoption("numprocesses", None):  # who only hands tests out to others starts no product
+        os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
