@@ -179,8 +179,8 @@ def _row(job: Job, item: JobItem, names: Names) -> Row:
     before, found = item.before or item.expected, item.after if conflict else _drift(item)
     after = names.value(account, aim) or _planned(job, item)
     reason, detail = reason_of(job, item), said(item.detail)  # where the provider had no words of its own, the detail is one of our sentences
-    if item.reason == "already_there":
-        after = None
+    if item.reason == "already_there":  # what it has, not what an undo expected to find
+        before, after = (item.target or before, None) if job.action == Action.RESTORE else (before, None)
     return Row(
         item=item,
         mark=provider_mark(account),
