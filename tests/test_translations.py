@@ -108,7 +108,7 @@ NOT_OURS = re.compile("帐号|帐户|账户|提供商|供应商|对话框|登陆
 
 
 def test_the_words_are_chinese_and_those_of_the_glossary() -> None:
-    chinese = re.compile("[\u4e00-\u9fff]|^[，、]$")
+    chinese = re.compile("[\u4e00-\u9fff（]|^[，、]$")
     assert {entry.key for entry in CATALOGUE if not chinese.search(entry.msgstrs[0])} <= SAME
     assert [entry.msgstrs[0] for entry in CATALOGUE if NOT_OURS.search(entry.msgstrs[0])] == []
     chosen = {entry.key: entry.msgstrs[0] for entry in CATALOGUE}
@@ -288,7 +288,7 @@ def state(transactional_db: None) -> Iterator[State]:
         for number, provider in enumerate(all_providers(), 1):
             simulator = registry.simulator(provider.key)()
             simulator.unlimited()
-            simulator.populate(10)
+            simulator.populate(11)
             for count, remote_id in enumerate(simulator.truth(), 1):  # so that no English is anybody's data
                 simulator.change_by_somebody(remote_id, title=f"标题 {count}")
             url = running.enter_context(kit.serve(simulator))
