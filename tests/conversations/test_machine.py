@@ -108,10 +108,10 @@ class Machine:
         elif order == "resume":
             assert jobs.resume(self.user, job) is (job.order == Order.PAUSE)
         elif order == "plan" and job.order == Order.DRAFT:
-            jobs.plan(job, {"template": "newest {n}"})
+            jobs.plan(job, {"template": "newest {n}", "include_hand_made": True})
         elif order == "plan":
             with pytest.raises(ValidationError):
-                jobs.plan(job, {"template": "newest {n}"})
+                jobs.plan(job, {"template": "newest {n}", "include_hand_made": True})
 
     @event(place=one_job, sure=st.sampled_from([True, False, False, False]))
     def cancel(self, place: int, sure: bool) -> None:
@@ -321,8 +321,11 @@ def make_jobs(user: User) -> None:
         rows = [Conversation(account=account, remote_id=str(row), title=f"{label} {row}", **times) for row in range(4 - number)]
         Conversation.objects.bulk_create(rows)
     ours = Conversation.objects.filter(account__owner=user)
-    jobs.plan(jobs.create(user, "set-title", ours), {"template": "new {n}"})
-    jobs.plan(jobs.create(user, "set-title", ours.filter(account__label="one", remote_id__in=["0", "1", "2"])), {"template": "newer {n}"})
+    jobs.plan(jobs.create(user, "set-title", ours), {"template": "new {n}", "include_hand_made": True})
+    jobs.plan(
+        jobs.create(user, "set-title", ours.filter(account__label="one", remote_id__in=["0", "1", "2"])),
+        {"template": "newer {n}", "include_hand_made": True},
+    )
 
 
 @pytest.mark.django_db
