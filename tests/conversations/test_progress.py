@@ -6,12 +6,13 @@ import pytest
 from django.core.cache import cache
 from django.http import QueryDict
 
-from conversations import checks, job_presenters, jobs, lane_board, progress
+from conversations import checks, job_presenters, jobs, lane_board, progress, undo
 from conversations.models import Conversation, Job
 from conversations.states import ItemStatus as S
 
 from .support import synced
 from .test_jobs import other_model
+from .test_lanes import to_end
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -65,3 +66,23 @@ def test_it_is_counted_once_and_not_at_every_look(half, django_assert_num_querie
     cache.clear()
     with django_assert_num_queries(1):
         assert progress.percent(job) == 0
+
+
+def test_an_undo_of_what_somebody_put_back_already_shows_what_is_there(connected, alice):
+    simulator, account = connected("aurod", populate=1)
+    simulator.unlimited()
+    synced(account)
+    old = account.conversations.get().model
+    job = jobs.plan(jobs.create(alice, "switch-model", account.conversations.all()), {"targets": {str(account.pk): other_model(account)}})
+    assert jobs.start(alice, job)
+    to_end(account)
+    item = job.items.get()
+    assert item.status == S.APPLIED and item.before == {"model": old}
+    simulator.change_by_somebody(item.remote_id, model=old)
+    back = undo.undo(alice, Job.objects.get(pk=job.pk))
+    while checks.check_preview(back.pk, account.pk):
+        pass
+    [shown] = job_presenters.preview_context(Job.objects.get(pk=back.pk), QueryDict())["page"].rows
+    assert shown.item.reason == "already_there" and shown.after is None
+    name = account.catalogue.get(model_id=old).name
+    assert shown.before is not None and shown.before.text == name

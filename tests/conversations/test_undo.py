@@ -301,7 +301,7 @@ def client(alice):
 def test_an_ended_job_offers_its_undo_and_the_links_lead_both_ways(switched, alice, client):
     _simulator, _account, job = switched
     page = text_of(client.get(reverse("job_detail", args=[job.pk])))
-    assert "Undo 12 changes…" in page and page.count('class="undo-tick"') == 12 and "undone by" not in page
+    assert "Undo 12 changes…" in page and page.count('class="form-check-input undo-tick"') == 12 and "undone by" not in page
     answer = client.post(reverse("job_undo", args=[job.pk]), {"which": "all"})
     back = Job.objects.get(undo_of=job)
     address = reverse("job_detail", args=[back.pk])
