@@ -74,7 +74,7 @@ class Work:
     allowed: bool = True  # the person who started the job may still change this account
     begun: bool = False
     begun_at: datetime | None = None
-    sent: bool = False  # a write is under way, or has been
+    sent: int = 0  # writes that are under way or have been, without those that were surely not carried out
     task: asyncio.Task[None] | None = None
     refused: bool = False  # an order for a title that was not carried out: it may be given again
 
@@ -93,7 +93,7 @@ current_work: ContextVar[Work] = ContextVar("current_work")
 
 
 def _note_write(sent: bool) -> None:
-    current_work.get().sent = sent
+    current_work.get().sent += 1 if sent else -1  # a refused repair takes nothing back of the write before it
 
 
 @dataclass(slots=True)

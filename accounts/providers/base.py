@@ -346,17 +346,19 @@ class Provider:
         while True:
             attempt += 1
             response: httpx.Response | None = None
+            announced = False
             try:
                 await self._take_turn(method, path, deadline)
                 with Recording(self.recorder, self.without_secrets, method, url, content, write=write) as recording:
                     if write and self.on_write:
                         self.on_write(True)
+                        announced = True
                     response = await self._send(method, url, content, write=write, timeout=timeout or self.read_timeout)
                     recording.answered(response)
                     return self.decode(response, write=write)
             except ProviderError as error:
                 error.detail = self.without_secrets(error.detail)
-                if write and self.on_write and error.retryable:
+                if announced and self.on_write and error.retryable:
                     self.on_write(False)
                 if response is not None and not recovered and await self.recover(error, response):
                     recovered = True

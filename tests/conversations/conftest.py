@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from accounts.models import Account, User
+from conversations import jobs
+from conversations.models import Job
 from tests.conversations import support
 from tests.simulators import kit, registry
 
@@ -40,3 +42,21 @@ def connected(alice: User, serve: Callable[..., tuple[kit.Simulator, str]]) -> C
         return simulator, support.make_account(owner or alice, simulator, url, label=label)
 
     return connect
+
+
+@pytest.fixture
+def begin(connected: Callable[..., tuple[kit.Simulator, Account]], alice: User) -> Callable[..., tuple[kit.Simulator, Account, Job]]:
+    """A function that starts a job over everything at a new ModelRouter: `simulator, account, job = begin(40)`."""
+
+    def start(count: int = 40, **arguments: Any) -> tuple[kit.Simulator, Account, Job]:
+        simulator, account = connected("modelrouter", populate=count, rate_limit=0, **arguments)
+        support.synced(account)
+        unused = account.catalogue.exclude(model_id__in=set(account.conversations.values_list("model", flat=True))).first()
+        assert unused is not None
+        job = jobs.create(alice, "switch-model", account.conversations.all())
+        jobs.plan(job, {"targets": {str(account.pk): unused.model_id}})
+        assert jobs.start(alice, job, typed_count=count)
+        simulator.log.clear()
+        return simulator, account, job
+
+    return start

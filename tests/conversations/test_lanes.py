@@ -1,4 +1,4 @@
-"""What goes wrong around a lane: lost leases, dead databases, a Redis that is away, credentials and accounts that change under it."""
+"""What goes wrong around a lane: lost leases, dead databases, a Redis that is away, limits; see test_lane_ends.py for how items end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from django.utils import timezone
 from accounts import services
 from accounts.limiter import LimiterUnavailable, RedisLimiter
 from accounts.models import Account
-from accounts.providers.base import Patience
 from conversations import claims, jobs, lanes, leases, tasks, wake
 from conversations.engine import Engine
 from conversations.lanes import LaneRunner
@@ -23,26 +22,10 @@ from conversations.models import Job, JobItem, Lane
 from conversations.states import ItemStatus as S
 from conversations.states import Move, transition
 
-from .support import synced
-from .test_jobs import adds_up, other_model, switch_job
+from .test_jobs import adds_up
 
 LONG_AGO = timezone.now() - timezone.timedelta(hours=1)
 NOBODY = "00000000-0000-0000-0000-000000000000"
-
-
-@pytest.fixture
-def begin(connected, alice):
-    """A function that starts a job over everything at a new ModelRouter: `simulator, account, job = begin(40)`."""
-
-    def start(count: int = 40, **arguments):
-        simulator, account = connected("modelrouter", populate=count, rate_limit=0, **arguments)
-        synced(account)
-        job = switch_job(alice, account, other_model(account))
-        assert jobs.start(alice, job, typed_count=count)
-        simulator.log.clear()
-        return simulator, account, job
-
-    return start
 
 
 def to_end(account: Account) -> None:
@@ -392,205 +375,6 @@ def test_two_jobs_of_an_account_take_turns(begin, alice):
     to_end(account)
     titles = [number for number, call in enumerate(simulator.writes()) if "title" in call.body]
     assert len(titles) == 4 and max(titles) < 40
-
-
-# --- credentials, accounts, orders --------------------------------------------------------------------------------------------------------
-
-
-def test_a_new_credential_is_not_parked_by_the_end_of_the_old_one(begin, monkeypatch):
-    simulator, account, job = begin(5)
-    simulator.add_fault("expired", times=1000)
-    park = LaneRunner._park
-
-    def replaced_first(self, *arguments):
-        simulator.clear_faults()
-        fresh = Account.objects.get(pk=account.pk)
-        document = simulator.credential()
-        services.replace_credentials(fresh, document, report=services.test_credentials(fresh.provider_key, fresh.base_url, document))
-        return park(self, *arguments)
-
-    monkeypatch.setattr(LaneRunner, "_park", replaced_first)
-    lanes.run_lane(account.pk)
-    monkeypatch.undo()
-    job.refresh_from_db()
-    account.refresh_from_db()
-    assert account.health == "ok" and job.n_waiting == 0
-    to_end(account)
-    is_over(job, simulator)
-
-
-def test_a_credential_that_dies_before_the_second_look_parks_the_item(begin):
-    simulator, account, job = begin(1)
-    simulator.add_fault("expired", method="GET", path="/conversations/", skip=1, times=1000)
-    lanes.run_lane(account.pk)
-    job.refresh_from_db()
-    assert job.n_waiting == 1 and len(simulator.writes()) == 1
-    simulator.clear_faults()
-    leases.unpark(account, "account_needs_reauth")
-    to_end(account)
-    item = job.items.get()
-    assert (item.status, item.reason) == ("applied", "checked_after_no_answer")
-    assert len(simulator.writes()) == 1
-
-
-def test_a_second_look_that_fails_is_tried_again_later_and_nothing_is_sent_twice(begin):
-    simulator, account, job = begin(1)
-    simulator.add_fault("cut_after", writes_only=True)
-    simulator.add_fault("error", method="GET", path="/conversations/", skip=1, times=3)
-    lanes.run_lane(account.pk)
-    item = job.items.get()
-    assert (item.status, item.reason) == ("pending", "outcome_unknown")
-    to_end(account)
-    item.refresh_from_db()
-    assert (item.status, item.reason) == ("applied", "checked_after_no_answer")
-    assert len(simulator.writes()) == 1
-
-
-def test_an_error_of_ours_after_the_write_is_called_unknown(begin, monkeypatch):
-    simulator, account, job = begin(1)
-    provider = services.get_provider("modelrouter")
-    write = provider.write
-
-    async def broken(self, current, changes):
-        await write(self, current, changes)
-        raise KeyError("an answer that nobody expected")
-
-    monkeypatch.setattr(provider, "write", broken)
-    lanes.run_lane(account.pk)
-    job.refresh_from_db()
-    assert job.n_unknown == 1 and changed(simulator) == 1
-    monkeypatch.undo()
-    jobs.retry(job.actor, job)
-    to_end(account)
-    item = job.items.get()
-    assert item.status == "applied" and len(simulator.writes()) == 1
-
-
-def test_an_account_that_is_paused_while_it_works_waits_and_goes_on(begin):
-    simulator, account, job = begin(150, latency=0.03)
-    lane = in_background(lanes.run_lane, account.pk)
-    until(lambda: Job.objects.get(pk=job.pk).n_applied >= 5)
-    services.pause_account(Account.objects.get(pk=account.pk))
-    lane.join(20)
-    job.refresh_from_db()
-    assert job.n_pending == job.n_running == 0 and job.n_waiting > 0 and job.state == "waiting"
-    assert changed(simulator) == job.n_applied < 100
-    services.resume_account(Account.objects.get(pk=account.pk))
-    to_end(account)
-    is_over(job, simulator)
-
-
-def test_a_job_that_is_started_on_a_paused_account_says_that_it_waits(connected, alice):
-    _simulator, account = connected("modelrouter", populate=5, rate_limit=0)
-    synced(account)
-    job = switch_job(alice, account, other_model(account))
-    services.pause_account(account)
-    assert jobs.start(alice, job)
-    lanes.run_lane(account.pk)
-    job.refresh_from_db()
-    assert job.state == "waiting" and set(job.items.values_list("reason", flat=True)) == {"account_paused"}
-
-
-def test_a_cancelled_job_ends_although_its_credential_died_in_the_middle(begin, alice):
-    simulator, account, job = begin(5, latency=0.3)
-    simulator.add_fault("expired", times=1000)
-    lane = in_background(lanes.run_lane, account.pk)
-    until(lambda: simulator.log)
-    assert jobs.cancel(alice, Job.objects.get(pk=job.pk))
-    lane.join(20)
-    job.refresh_from_db()
-    assert job.state == "cancelled" and job.n_cancelled == 5
-    adds_up(job)
-
-
-def test_what_was_interrupted_is_looked_at_before_a_cancelled_job_calls_it_not_started(begin, alice):
-    simulator, account, job = begin(4)
-    arrived, lost, refused, untouched = job.items.order_by("pk")
-    simulator.change_by_somebody(arrived.remote_id, model=int(account.provider.models_in(arrived.target["model"])[0]))
-    for item in (arrived, lost, refused):
-        JobItem.objects.filter(pk=item.pk).update(before=None if item is refused else item.expected)
-    leases.acquire(account.pk, "a runner that is gone")
-    transition([Move(item.pk, job.pk, S.PENDING, S.RUNNING) for item in (arrived, lost, refused)], take="a runner that is gone")
-    assert jobs.cancel(alice, Job.objects.get(pk=job.pk))
-    Lane.objects.update(lease_until=LONG_AGO)
-    assert leases.reap() == [account.pk]
-    lanes.run_lane(account.pk)
-    found = {item.pk: (item.status, item.reason) for item in job.items.all()}
-    assert found[arrived.pk] == ("applied", "checked_after_no_answer")
-    assert found[lost.pk] == ("cancelled", "not_there")
-    assert found[refused.pk] == ("cancelled", "") == found[untouched.pk]
-    job.refresh_from_db()
-    assert job.state == "cancelled" and simulator.writes() == []
-    adds_up(job)
-
-
-# --- titles made by the provider ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ordering(connected, alice):
-    """A started job that has Nuwax make one title."""
-    simulator, account = connected("nuwax", populate=6)
-    synced(account)
-    row = account.conversations.first()
-    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(pk=row.pk)), {"generate": True, "include_hand_made": True})
-    assert jobs.start(alice, job)
-    simulator.log.clear()
-    return simulator, account, job
-
-
-def test_an_order_for_a_title_that_was_refused_may_be_given_again(ordering, monkeypatch, redis_client):
-    simulator, account, job = ordering
-    monkeypatch.setattr(lanes, "PATIENCE", Patience(attempts=1, seconds=5))
-    simulator.add_fault("throttle", writes_only=True)
-    lanes.run_lane(account.pk)
-    item = job.items.get()
-    assert item.status == "pending" and item.before is None
-    redis_client.flushall()  # the cool-down
-    to_end(account)
-    item.refresh_from_db()
-    assert item.status == "applied" and changed(simulator) == 1
-
-
-def test_an_order_for_a_title_with_a_dead_credential_waits(ordering):
-    simulator, account, job = ordering
-    simulator.add_fault("expired", writes_only=True, times=3)
-    lanes.run_lane(account.pk)
-    item = job.items.get()
-    assert (item.status, item.reason, item.before) == ("waiting", "account_needs_reauth", None)
-    simulator.clear_faults()
-    leases.unpark(account, "account_needs_reauth")
-    to_end(account)
-    item.refresh_from_db()
-    assert item.status == "applied" and changed(simulator) == 1
-
-
-def test_an_order_for_a_title_whose_answer_is_lost_is_never_given_again(ordering, alice):
-    simulator, account, job = ordering
-    simulator.add_fault("cut_before", writes_only=True)
-    to_end(account)
-    assert job.items.get().status == "not_applied"
-    jobs.retry(alice, job)
-    to_end(account)
-    item = job.items.get()
-    assert (item.status, item.reason) == ("not_applied", "outcome_unknown")
-    assert len(simulator.writes()) == 1
-
-
-def test_an_order_whose_result_cannot_be_read_is_never_given_again(ordering, monkeypatch):
-    simulator, account, job = ordering
-    provider = services.get_provider("nuwax")
-    update = provider._update
-
-    async def told_nothing(self, *arguments):
-        await update(self, *arguments)
-        simulator.add_fault("html200", method="GET", times=1)  # nor does the next look tell anything
-
-    monkeypatch.setattr(provider, "_update", told_nothing)
-    to_end(account)
-    item = job.items.get()
-    assert (item.status, item.reason) == ("applied", "checked_after_no_answer")
-    assert len(simulator.writes()) == 1 and item.before is not None
 
 
 # --- wake-ups -------------------------------------------------------------------------------------------------------------------------------
