@@ -34,7 +34,7 @@ DOWN_FOR: Final = 1.0  # seconds for which callers of one key are refused at onc
 
 # What we keep below a limit. A provider counts requests as they arrive: of two that left 100 ms apart the second may have had the quicker way, or the
 # first one a busy moment here. Over a window of a second that gains a request now and then, and at exactly the rate the window is full already.
-MARGIN: Final = 0.04
+MARGIN: Final = 0.045
 
 # KEYS: theoretical arrival time (µs), cool-down. ARGV: interval (µs), tolerance (µs), horizon (µs), most slots.
 # Answers {granted, delay of the first slot (µs, may be negative), cooling (ms)}. Slot i is due at max(0, delay + i * interval).
