@@ -32,6 +32,10 @@ FRESH: Final = 0.05  # seconds for which "nothing cools down" is believed
 LONGEST_COOL_DOWN: Final = 24 * 3600.0  # seconds: a nonsensical Retry-After must not close an account for good
 DOWN_FOR: Final = 1.0  # seconds for which callers of one key are refused at once after Redis failed one of them
 
+# What we keep below a limit. A provider counts requests as they arrive: of two that left 100 ms apart the second may have had the quicker way, or the
+# first one a busy moment here. Over a window of a second that gains a request now and then, and at exactly the rate the window is full already.
+MARGIN: Final = 0.045
+
 # KEYS: theoretical arrival time (µs), cool-down. ARGV: interval (µs), tolerance (µs), horizon (µs), most slots.
 # Answers {granted, delay of the first slot (µs, may be negative), cooling (ms)}. Slot i is due at max(0, delay + i * interval).
 # Numbers go out as whole numbers or formatted: Lua's own conversion to text keeps 14 digits, a time in µs has 16.
@@ -167,10 +171,10 @@ class RedisLimiter:
         here = self._here()
         name = _redis_name(key)
         queue = here.queue(name)
+        interval = (1.0 + MARGIN) / rate
         if priority:
-            await self._ahead(here, name, queue, 1.0 / rate, burst, give_up)
+            await self._ahead(here, name, queue, interval, burst, give_up)
             return now() - start
-        interval = 1.0 / rate
         if (expected := max(queue.waiting * interval, queue.cool_until - start)) > give_up - start:
             raise LimiterBusy(expected)
         queue.waiting += 1
