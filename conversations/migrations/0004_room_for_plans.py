@@ -16,5 +16,5 @@ def take_back(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0002_engine")]
+    dependencies = [("conversations", "0003_audit_account")]
     operations = [migrations.RunPython(leave_room, take_back)]
