@@ -34,7 +34,9 @@ DOWN_FOR: Final = 1.0  # seconds for which callers of one key are refused at onc
 
 # What we keep below a limit. A provider counts requests as they arrive: of two that left 100 ms apart the second may have had the quicker way, or the
 # first one a busy moment here. Over a window of a second that gains a request now and then, and at exactly the rate the window is full already.
-MARGIN: Final = 0.045
+MARGIN: Final = 0.025
+GUARD: Final = 0.015  # seconds more than one, within which no more than a second's worth is let go by one process
+MOST_WATCHED: Final = 256  # requests: faster limits are not counted one by one
 
 # KEYS: theoretical arrival time (µs), cool-down. ARGV: interval (µs), tolerance (µs), horizon (µs), most slots.
 # Answers {granted, delay of the first slot (µs, may be negative), cooling (ms)}. Slot i is due at max(0, delay + i * interval).
@@ -91,11 +93,12 @@ class Limiter(Protocol):
 class _Queue:
     """The callers of one key in one process, and the slots they hold together. Times are those of the event loop."""
 
-    __slots__ = ("__weakref__", "before", "checked", "cool_until", "count", "down_until", "lock", "since", "slots", "waiting")
+    __slots__ = ("__weakref__", "before", "checked", "cool_until", "count", "down_until", "lock", "sent", "since", "slots", "waiting")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()  # serves in order of arrival
         self.slots: deque[float] = deque()
+        self.sent: deque[float] = deque(maxlen=MOST_WATCHED)  # when the last ones were let go
         self.waiting = 0
         self.cool_until = 0.0  # what this process knows
         self.checked = 0.0  # when Redis last said that nothing cools down
@@ -229,7 +232,7 @@ class RedisLimiter:
             if slot > max(give_up, moment := now()):
                 queue.slots.appendleft(slot)
                 raise LimiterBusy(slot - moment)
-            if await self._use(here, name, queue, slot):
+            if await self._use(here, name, queue, slot, interval, burst):
                 return
 
     async def _fetch(self, here: _PerLoop, name: str, queue: _Queue, interval: float, burst: int, give_up: float) -> None:
@@ -269,10 +272,10 @@ class RedisLimiter:
                 raise LimiterBusy(delay)
             else:
                 queue.checked = moment
-                if await self._use(here, name, queue, moment + max(0.0, delay)):
+                if await self._use(here, name, queue, moment + max(0.0, delay), interval, burst):
                     return
 
-    async def _use(self, here: _PerLoop, name: str, queue: _Queue, slot: float) -> bool:
+    async def _use(self, here: _PerLoop, name: str, queue: _Queue, slot: float, interval: float, burst: int) -> bool:
         """Sleeps until the slot is due; False when a cool-down has taken it away meanwhile."""
         now = asyncio.get_running_loop().time
         if (wait := slot - now()) > 0:
@@ -285,6 +288,11 @@ class RedisLimiter:
         if queue.cool_until > now():
             queue.slots.clear()
             return False
+        # A slot that was used late, and the next ones in time, would put more into a second than its provider allows.
+        allowed = max(1, round(1.0 / interval)) + burst - 1
+        if allowed <= len(queue.sent) and (wait := queue.sent[-allowed] + 1.0 + GUARD - now()) > 0:
+            await asyncio.sleep(wait)
+        queue.sent.append(now())
         queue.granted(now())
         return True
 
