@@ -14,11 +14,11 @@ demo: $(READY) ## everything on this machine, with simulated providers and demo 
 run: $(READY) ## everything on this machine, without demo data
 	@exec $(BIN)/python manage.py serve
 
-# PostgreSQL first, so that the summary of the whole suite is the last line.
+# Two tests at a time: they mostly wait. PostgreSQL first, so that the summary of the whole suite is the last line.
 test: $(READY) ## the whole suite, and what depends on the database on PostgreSQL too
 	@.ci/packages test
-	@.ci/with-postgres $(BIN)/python -m pytest -q -m "not browser" tests/accounts tests/conversations
-	@$(BIN)/python -m pytest $(ARGS)
+	@.ci/with-postgres $(BIN)/python -m pytest -q -n 2 -m "not browser" tests/accounts tests/conversations
+	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 check: $(READY) ## style, types, templates, settings, migrations, translations
 	@.ci/packages check

@@ -32,6 +32,12 @@ FRESH: Final = 0.05  # seconds for which "nothing cools down" is believed
 LONGEST_COOL_DOWN: Final = 24 * 3600.0  # seconds: a nonsensical Retry-After must not close an account for good
 DOWN_FOR: Final = 1.0  # seconds for which callers of one key are refused at once after Redis failed one of them
 
+# What we keep below a limit. A provider counts requests as they arrive: of two that left 100 ms apart the second may have had the quicker way, or the
+# first one a busy moment here. Over a window of a second that gains a request now and then, and at exactly the rate the window is full already.
+MARGIN: Final = 0.025
+GUARD: Final = 0.015  # seconds more than one, within which no more than a second's worth is let go by one process
+MOST_WATCHED: Final = 256  # requests: faster limits are not counted one by one
+
 # KEYS: theoretical arrival time (µs), cool-down. ARGV: interval (µs), tolerance (µs), horizon (µs), most slots.
 # Answers {granted, delay of the first slot (µs, may be negative), cooling (ms)}. Slot i is due at max(0, delay + i * interval).
 # Numbers go out as whole numbers or formatted: Lua's own conversion to text keeps 14 digits, a time in µs has 16.
@@ -87,11 +93,12 @@ class Limiter(Protocol):
 class _Queue:
     """The callers of one key in one process, and the slots they hold together. Times are those of the event loop."""
 
-    __slots__ = ("__weakref__", "before", "checked", "cool_until", "count", "down_until", "lock", "since", "slots", "waiting")
+    __slots__ = ("__weakref__", "before", "checked", "cool_until", "count", "down_until", "lock", "sent", "since", "slots", "waiting")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()  # serves in order of arrival
         self.slots: deque[float] = deque()
+        self.sent: deque[float] = deque(maxlen=MOST_WATCHED)  # when the last ones were let go
         self.waiting = 0
         self.cool_until = 0.0  # what this process knows
         self.checked = 0.0  # when Redis last said that nothing cools down
@@ -167,10 +174,10 @@ class RedisLimiter:
         here = self._here()
         name = _redis_name(key)
         queue = here.queue(name)
+        interval = (1.0 + MARGIN) / rate
         if priority:
-            await self._ahead(here, name, queue, 1.0 / rate, burst, give_up)
+            await self._ahead(here, name, queue, interval, burst, give_up)
             return now() - start
-        interval = 1.0 / rate
         if (expected := max(queue.waiting * interval, queue.cool_until - start)) > give_up - start:
             raise LimiterBusy(expected)
         queue.waiting += 1
@@ -225,7 +232,7 @@ class RedisLimiter:
             if slot > max(give_up, moment := now()):
                 queue.slots.appendleft(slot)
                 raise LimiterBusy(slot - moment)
-            if await self._use(here, name, queue, slot):
+            if await self._use(here, name, queue, slot, interval, burst):
                 return
 
     async def _fetch(self, here: _PerLoop, name: str, queue: _Queue, interval: float, burst: int, give_up: float) -> None:
@@ -265,10 +272,10 @@ class RedisLimiter:
                 raise LimiterBusy(delay)
             else:
                 queue.checked = moment
-                if await self._use(here, name, queue, moment + max(0.0, delay)):
+                if await self._use(here, name, queue, moment + max(0.0, delay), interval, burst):
                     return
 
-    async def _use(self, here: _PerLoop, name: str, queue: _Queue, slot: float) -> bool:
+    async def _use(self, here: _PerLoop, name: str, queue: _Queue, slot: float, interval: float, burst: int) -> bool:
         """Sleeps until the slot is due; False when a cool-down has taken it away meanwhile."""
         now = asyncio.get_running_loop().time
         if (wait := slot - now()) > 0:
@@ -281,6 +288,11 @@ class RedisLimiter:
         if queue.cool_until > now():
             queue.slots.clear()
             return False
+        # A slot that was used late, and the next ones in time, would put more into a second than its provider allows.
+        allowed = max(1, round(1.0 / interval)) + burst - 1
+        if allowed <= len(queue.sent) and (wait := queue.sent[-allowed] + 1.0 + GUARD - now()) > 0:
+            await asyncio.sleep(wait)
+        queue.sent.append(now())
         queue.granted(now())
         return True
 

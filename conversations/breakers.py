@@ -161,10 +161,10 @@ class Watch:
             self.seen.append(error)
 
     def flush(self) -> datetime | None:
-        """Reports, and returns until when the host is held; None: go on. Without news it asks once a second."""
-        seen = [self.seen.popleft() for _count in range(len(self.seen))]
-        if not seen and time.monotonic() - self.looked < LOOK_EVERY:
+        """Reports, and returns until when the host is held; None: go on. Failures are reported at once, all else once a second."""
+        if time.monotonic() - self.looked < LOOK_EVERY and not any(self.seen.copy()):
             return None
+        seen = [self.seen.popleft() for _count in range(len(self.seen))]
         self.looked = time.monotonic()
         errors = [error for error in seen if error is not None]
         cause = explain.pack(errors[-1]) if errors else ""

@@ -20,15 +20,18 @@ TTL_MS = 60_000  # of a lane, which renews
 PERSON_TTL_MS = 180_000  # of a click, which does not: longer than its three requests may take
 POLL = 0.05
 
+# The first ARGV[3] keys are given back, the others taken.
 _TAKE = """
-local taken = {}
+local taken, freed = {}, tonumber(ARGV[3])
 for i, key in ipairs(KEYS) do
   local holder = redis.call('GET', key)
-  if (not holder) or holder == ARGV[1] then
+  if i <= freed then
+    if holder == ARGV[1] then redis.call('DEL', key) end
+  elseif (not holder) or holder == ARGV[1] then
     redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-    taken[i] = 1
+    taken[i - freed] = 1
   else
-    taken[i] = 0
+    taken[i - freed] = 0
   end
 end
 return taken
@@ -54,12 +57,12 @@ def _key(identity: str, remote_id: str) -> str:
     return "switchboard:claim:" + hashlib.sha256(f"{identity}\0{remote_id}".encode()).hexdigest()[:40]
 
 
-def take(identity: str, remote_ids: Sequence[str], token: str, ttl_ms: int | None = None) -> set[str]:
-    """Claims those of the conversations that nobody else holds (or renews our own claims) and returns their ids."""
-    if not remote_ids:
+def take(identity: str, remote_ids: Sequence[str], token: str, ttl_ms: int | None = None, freed: Sequence[str] = ()) -> set[str]:
+    """Claims those of the conversations that nobody else holds (or renews our own claims) and returns their ids; gives back `freed` before."""
+    if not remote_ids and not freed:
         return set()
-    keys = [_key(identity, remote_id) for remote_id in remote_ids]
-    answer = _client(settings.REDIS_URL).eval(_TAKE, len(keys), *keys, token, ttl_ms or TTL_MS)
+    keys = [_key(identity, remote_id) for remote_id in (*freed, *remote_ids)]
+    answer = _client(settings.REDIS_URL).eval(_TAKE, len(keys), *keys, token, ttl_ms or TTL_MS, len(freed))
     return {remote_id for remote_id, taken in zip(remote_ids, answer, strict=True) if taken}
 
 

@@ -45,10 +45,11 @@ class Before:
     stored: asyncio.Future[None]
 
 
-class _DatabaseThread:
-    """Runs functions one after the other, urgent ones first, on one thread with one connection."""
+class _Thread:
+    """Runs functions one after the other, urgent ones first, on one thread (and so with one connection to the database)."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._waiting: queue.PriorityQueue[tuple[int, int, Callable[[], Any], Future[Any]]] = queue.PriorityQueue()
         self._number = itertools.count()
         self._thread: threading.Thread | None = None
@@ -56,7 +57,7 @@ class _DatabaseThread:
     def submit(self, work: Callable[[], T], *, urgent: bool = False) -> Future[T]:
         """Lets the function be run and returns its future."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="engine-database", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         future: Future[T] = Future()
         self._waiting.put((0 if urgent else 1, next(self._number), work, future))
@@ -86,7 +87,7 @@ class Engine:
         self._store, self._look, self._look_every = store, look, look_every
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._database = _DatabaseThread()
+        self._database = _Thread("engine-database")
         self._users = 0
         self._watcher: asyncio.Task[None] | None = None
         self._befores: list[Before] = []

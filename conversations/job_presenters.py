@@ -20,7 +20,7 @@ from accounts.explain import said, sentences
 from accounts.models import Account, Health
 from accounts.providers.schema import Op
 
-from . import canary, canary_presenters, jobs, plans, retention, ticks, undo, workers
+from . import canary, canary_presenters, jobs, plans, progress, retention, ticks, undo, workers
 from .context import provider_mark
 from .item_values import Names, Part, Value
 from .models import COUNTERS, Action, Job, JobItem, JobState, Order
@@ -64,8 +64,11 @@ class Tab:
 
 
 def segments(job: Job) -> list[dict[str, Any]]:
-    """Returns the parts of a job's bar; those without items are left out."""
-    return [{"label": LABELS[name], "count": count, "css": name} for name in SHOWN if (count := job.counts[name])]
+    """Returns the parts of a job's bar; those without items are left out, and while it runs what its preview left out."""
+    counts = job.counts
+    if job.open:
+        counts["skipped"] -= progress.left_out(job)
+    return [{"label": LABELS[name], "count": count, "css": name} for name in SHOWN if (count := counts[name])]
 
 
 def counted(job: Job) -> str:
@@ -89,14 +92,15 @@ def counted(job: Job) -> str:
 
 def sentence(job: Job) -> str:
     """Returns where a job stands, as one truthful sentence."""
-    values = {"counts": counted(job), "done": f"{job.total - job.open:,}", "total": f"{job.total:,}"}
+    values = {"counts": counted(job)}
     state = job.state
     if state == JobState.CANCELLED:
         return _("Cancelled: %(counts)s.") % values
     if state in (JobState.DONE, JobState.DONE_WITH_FAILURES):
         decide = ngettext("%(count)s needs a decision.", "%(count)s need a decision.", job.n_conflict) % {"count": f"{job.n_conflict:,}"}
         return sentences(_("Done: %(counts)s.") % values, decide if job.n_conflict else "")
-    return _("%(done)s of %(total)s done") % values
+    done, total = progress.done_of(job)
+    return _("%(done)s of %(total)s done") % {"done": f"{done:,}", "total": f"{total:,}"}
 
 
 def spoken(job: Job, *, offline: bool = False) -> str:
@@ -175,8 +179,8 @@ def _row(job: Job, item: JobItem, names: Names) -> Row:
     before, found = item.before or item.expected, item.after if conflict else _drift(item)
     after = names.value(account, aim) or _planned(job, item)
     reason, detail = reason_of(job, item), said(item.detail)  # where the provider had no words of its own, the detail is one of our sentences
-    if item.reason == "already_there":
-        after = None
+    if item.reason == "already_there":  # what it has, not what an undo expected to find
+        before, after = (item.target or before, None) if job.action == Action.RESTORE else (before, None)
     return Row(
         item=item,
         mark=provider_mark(account),
@@ -290,7 +294,7 @@ def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "segments": segments(job),
         "sentence": sentence(job),
         "spoken": spoken(job, offline=offline),
-        "percent": 100 * (job.total - job.open) // job.total if job.total else 100,
+        "percent": progress.percent(job),
         "per_minute": per_minute,
         "eta": duration(eta) if (eta := jobs.eta_seconds(job, per_minute)) is not None else "",
         "took": duration((job.finished_at - job.started_at).total_seconds()) if job.finished_at and job.started_at else "",

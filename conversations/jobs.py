@@ -6,7 +6,6 @@ expects and aims at; checking reads the provider and corrects that. Nothing here
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -26,13 +25,12 @@ from accounts.models import Account, User
 from accounts.providers.records import RemoteConversation
 
 from . import canary as canaries
-from . import plans, title_plans, titles, wake
+from . import planning, plans, title_plans, titles, wake
 from .models import Action, AuditEntry, Conversation, Job, JobItem, JobState, Order
 from .plans import Plan, evaluate, left_out
 from .states import ItemStatus, finish_if_done, recount, transition_all
 
 S = ItemStatus
-CHUNK = 2000
 DRAFTS_KEPT = timedelta(days=1)
 CONFIRM_ABOVE = 200  # a job of more changes needs its number typed
 PACE_SECONDS = 60
@@ -77,6 +75,8 @@ def create(
         if made is None:
             raise
         return made  # the same submit, a moment earlier
+    if count >= planning.MANY:
+        planning.count_anew()
     return job
 
 
@@ -144,55 +144,13 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
         accounts = {account.pk: account for account in Account.objects.filter(jobitem__job=job).distinct()}
         taken: set[tuple[str, str]] = set()
         for account in accounts.values():
-            names = dict(account.catalogue.values_list("model_id", "name"))
-            chosen = plans.chosen(job, account)
-            plans.check_chosen(job, account, chosen)
-            rows = job.items.filter(account=account).select_related("conversation").order_by("ordinal")
-            distinct = title_plans.Distinct(job, account)
-            batch: list[tuple[Any, ...]] = []
-            for item in rows.iterator(chunk_size=CHUNK):
-                key = (account.upstream_identity, item.remote_id)
-                made = left_out(job, item, "duplicate") if key in taken else evaluate(job, item, account, chosen, names)
-                if made.reason != "left_out":
-                    taken.add(key)
-                distinct.note(item.pk, made)
-                batch.append(plan_row(item, made))
-                if len(batch) >= CHUNK:
-                    write_plans(batch)
-                    batch = []
-            write_plans(batch)
-            _write_targets(distinct.corrections())
+            planning.plan_items(job, account, taken)
         job.planned_at = timezone.now()
         job.save(update_fields=["action", "params", "planned_at"])
         recount(job)
     for account_id in job.items.unchecked().order_by().values_list("account_id", flat=True).distinct():
         wake.check(job.pk, account_id)
     return job
-
-
-def plan_row(item: JobItem, made: Plan) -> tuple[Any, ...]:
-    """Returns what `write_plans` takes of one item."""
-    return _dump(made.expected), _dump(made.target), made.status.value, made.reason, item.pk
-
-
-def _dump(values: dict[str, Any] | None) -> str | None:
-    return None if values is None else json.dumps(values, ensure_ascii=False)
-
-
-def write_plans(batch: list[tuple[Any, ...]], *, unread: bool = True) -> None:
-    """Writes what items of a draft start with; `unread` also makes them count as not read at their providers yet."""
-    if not batch:
-        return
-    table = connection.ops.quote_name(JobItem._meta.db_table)
-    forget = ", checked_at = NULL" if unread else ""
-    with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET expected = %s, target = %s, status = %s, reason = %s{forget} WHERE id = %s", batch)
-
-
-def _write_targets(found: Iterable[tuple[str, str, int]]) -> None:
-    table = connection.ops.quote_name(JobItem._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET target = %s, reason = %s WHERE id = %s", list(found))
 
 
 def chosen_model(job: Job, account: Account) -> str:

@@ -25,7 +25,7 @@ from django.utils.translation import gettext as _
 from accounts import cooling, services
 from accounts.models import Account, Health, RequestLog, User
 
-from . import breakers, workers
+from . import breakers, progress, workers
 from .context import provider_mark
 from .job_presenters import duration
 from .models import OPEN_COUNTERS, Incident, Job, JobItem, Lane, Order
@@ -80,6 +80,16 @@ class LaneRow:
     def open(self) -> int:
         """Items that have not ended."""
         return self.in_flight + self.pending + self.waiting
+
+    @property
+    def under_way(self) -> int:
+        """How many requests can be out: a lane takes more items in hand than it sends at once."""
+        return min(self.in_flight, self.concurrency)
+
+    @property
+    def ahead(self) -> int:
+        """Items that have not begun, in hand or not."""
+        return self.open - self.under_way
 
     @property
     def eta(self) -> str:
@@ -262,15 +272,15 @@ def _cached(key: str, seconds: int, compute: Any) -> Any:
 
 
 def _totals(jobs: Sequence[Job]) -> dict[str, int]:
-    """Returns how many items each account has in these jobs; of a started job that never changes."""
+    """Returns how many items each account has in these jobs, without those that a preview left out: an account with no others has no lane."""
     found: dict[str, int] = {}
     for job in jobs:
 
         def count(job: Job = job) -> dict[str, int]:
-            rows = job.items.order_by().values("account_id").annotate(count=Count("pk"))
+            rows = job.items.exclude(progress.LEFT_OUT).order_by().values("account_id").annotate(count=Count("pk"))
             return {str(row["account_id"]): row["count"] for row in rows}
 
-        for key, number in _cached(f"lane-totals:{job.pk}:{job.total}", TOTALS_KEPT, count).items():
+        for key, number in _cached(f"lane-totals:{job.pk}:{job.total}:{job.n_skipped}", TOTALS_KEPT, count).items():
             found[key] = found.get(key, 0) + number
     return found
 

@@ -56,6 +56,7 @@ SLICE = 45.0  # seconds of one run; far below the broker's visibility timeout
 FLUSH_EVERY = 0.25
 AT_ONCE = 3  # items under way for each connection
 LOOK_EVERY = 0.1  # at what people ordered meanwhile
+FREE_WITHIN = 0.4  # seconds that a claim outlives its item at most, while the lane works on
 ASK_EVERY = 0.3  # which jobs have work, while those that are known have enough
 GRACE = 2.0  # seconds that what is under way gets to end when the process has to stop
 HOLD_ABOVE = 5.0  # seconds of silence asked for, from which on the lane ends instead of letting its items wait
@@ -129,7 +130,7 @@ def run_lane(account_id: Any, stopping: Callable[[], bool] = lambda: False, engi
         return False
     finally:
         if runner and not lost:  # otherwise they are those of the next runner by now
-            claims.free(runner.account.upstream_identity, list(runner.active.values()), runner.claimant)
+            claims.free(runner.account.upstream_identity, [*runner.active.values(), *runner.done], runner.claimant)
         held, reason = (runner.held_until, runner.held_reason) if runner else (held, breakers.REASON)
         leases.release(account_id, holder, blocked_until=held, reason=reason)
     sweep_cancelled()
@@ -155,6 +156,7 @@ class LaneRunner:
         # The same for every runner of this lane: whoever takes over from a dead one takes over its claims.
         self.claimant = f"lane {account.pk}"
         self.requests = Recorder(account.pk)
+        self.done: list[str] = []  # remote ids whose claims are to be given back
         self.active: dict[int, str] = {}  # item id -> remote id of what is under way
         self.stopping = stopping
         self.account = account
@@ -174,7 +176,7 @@ class LaneRunner:
         self.stopped_jobs: set[int] = set()
         self.closing = False  # nothing more is started
         self.failed: BaseException | None = None
-        self.renewed = self.claims_renewed = time.monotonic()
+        self.renewed = self.claims_renewed = self.claims_freed = time.monotonic()
 
     # --- the loop -----------------------------------------------------------------------------------------------------------------
 
@@ -259,7 +261,8 @@ class LaneRunner:
             return []
         now = timezone.now()
         identity = self.account.upstream_identity
-        taken = claims.take(identity, [item.remote_id for item in items], self.claimant)
+        taken = claims.take(identity, [item.remote_id for item in items], self.claimant, None, self.done)
+        self.done, self.claims_freed = [], time.monotonic()
         free = [item for item in items if item.remote_id in taken]
         busy = [item.pk for item in items if item.remote_id not in taken]
         if busy:
@@ -483,12 +486,15 @@ class LaneRunner:
             self.renewed = time.monotonic()
         if results:
             ended = [self.active.pop(result.work.item.pk) for result in results]
-            claims.free(self.account.upstream_identity, ended, self.claimant)
+            self.done += ended  # given back with the next claim, in one round trip
             back = [result for result in results if result.move.new in (S.PENDING, S.WAITING)]
             if any(result.work.only_looks or result.move.job_id in self.stopped_jobs for result in back):
                 sweep_cancelled()
         if self.provider.memory.get("answers_lie") and not self.account.memory.get("answers_lie"):
             services.learn(self.account, {"answers_lie": True})  # at once: whoever takes over after a crash looks at each write as well
+        if self.done and time.monotonic() - self.claims_freed > FREE_WITHIN:
+            claims.free(self.account.upstream_identity, self.done, self.claimant)
+            self.done, self.claims_freed = [], time.monotonic()
         if self.active and time.monotonic() - self.claims_renewed > claims.TTL_MS / 3000:
             with contextlib.suppress(redis.RedisError):  # they live for another two thirds
                 claims.take(self.account.upstream_identity, list(self.active.values()), self.claimant)

@@ -30,7 +30,7 @@ class ListForm(forms.Form):
     def __init__(self, action: str, data: Any = None, files: Any = None) -> None:
         super().__init__(data, files, initial={"action": action if action in lists.VALUES else Action.SET_TITLE})
         self.fields["file"].widget.attrs["accept"] = ".csv,.tsv,.txt,.json,.jsonl,text/csv,application/json"
-        self.fields["text"].widget.attrs |= {"autocomplete": "off", "spellcheck": "false", "placeholder": "id,title"}
+        self.fields["text"].widget.attrs |= {"autocomplete": "off", "spellcheck": "false"}
 
     def clean(self) -> dict[str, Any]:
         """Reads the file, or else what was pasted, as text; an error is shown where the list came from."""
@@ -73,6 +73,6 @@ def job_from_list(request: HttpRequest, pk: int | None = None) -> HttpResponse:
             return redirect("job_detail", made.pk)
         except ValidationError as error:
             form.add_error(form.source, error)
-    context = {"form": form, "job": job, "total": job.total if job else 0}
+    context = {"form": form, "job": job, "total": job.total if job else 0, "actions": Action.composable()}
     context |= {"limit_lines": list_files.MAX_LINES, "limit_size": list_files.MAX_BYTES // 1_000_000}
     return render(request, "jobs/from_list.html", context, status=422 if form.errors else 200)

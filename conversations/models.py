@@ -335,7 +335,10 @@ class AuditEntry(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["conversation", "-id"], name="audit_conversation")]
+        indexes = [
+            models.Index(fields=["conversation", "-id"], name="audit_conversation"),
+            models.Index(fields=["account", "at"], name="audit_account"),
+        ]
 
     RESULTS: ClassVar[frozenset[str]] = frozenset(Result.values)
 

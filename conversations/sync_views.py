@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import trigger_client_event
@@ -14,7 +14,7 @@ from accounts.models import Account
 from accounts.views import CHANGED, show
 from config.htmx import hx_toast
 
-from . import mirror, wake
+from . import honesty, mirror, wake
 
 
 def _editable(request: HttpRequest, pk: UUID) -> Account:
@@ -46,3 +46,10 @@ def account_sync_progress(request: HttpRequest, pk: UUID) -> HttpResponse:
     account = get_object_or_404(Account.objects.visible_to(request.user), pk=pk)
     response = show(request, account)
     return response if account.is_syncing else trigger_client_event(response, CHANGED, {})
+
+
+@require_GET
+def account_writes(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """What became of the writes of the last weeks; a part of the account's page."""
+    account = get_object_or_404(Account.objects.visible_to(request.user), pk=pk)
+    return render(request, "accounts/_writes.html", {"writes": honesty.writes_of(account), "days": honesty.DAYS})

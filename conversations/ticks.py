@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 
 from accounts.models import Account, User
 
-from . import jobs, plans, title_plans, titles, wake
+from . import planning, plans, title_plans, titles, wake
 from .models import Job, JobItem, Order
 from .states import ItemStatus, recount
 
@@ -52,7 +52,7 @@ def _plan_again(job: Job, items: QuerySet[JobItem]) -> int:
             made = [(item, plans.evaluate(job, item, account, aims, names)) for item in found]
         settled = title_plans.Distinct(job, account).settled(made)
         job.items.filter(pk__in=items.filter(account=account).values("pk")).update(ticked=True)
-        jobs.write_plans([jobs.plan_row(item, settled[item.pk]) for item in found], unread=False)
+        planning.write_plans([planning.plan_row(item, settled[item.pk]) for item in found], unread=False)
         count += len(made)
     return count
 

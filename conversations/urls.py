@@ -20,5 +20,6 @@ urlpatterns = [
     path("conversations/accounts/<uuid:pk>/sync/", sync_views.account_sync, name="account_sync"),
     path("conversations/accounts/<uuid:pk>/sync/cancel/", sync_views.account_sync_cancel, name="account_sync_cancel"),
     path("conversations/accounts/<uuid:pk>/sync/progress/", sync_views.account_sync_progress, name="account_sync_progress"),
+    path("conversations/accounts/<uuid:pk>/writes/", sync_views.account_writes, name="account_writes"),
     path("jobs/", include("conversations.job_urls")),
 ]

@@ -27,8 +27,8 @@ from accounts.models import Account, CatalogueModel, Health, SyncState, User
 from accounts.providers import all_providers
 from accounts.providers.errors import CredentialsRejected, ProviderUnavailable
 from accounts.providers.schema import Op
-from conversations import checks, jobs, titles, undo
-from conversations.models import Conversation, Job
+from conversations import breakers, checks, jobs, titles, undo
+from conversations.models import Conversation, Incident, Job
 from conversations.states import REASONS, ItemStatus, Move, transition
 from tests.conversations import support
 from tests.simulators import kit, registry
@@ -108,7 +108,7 @@ NOT_OURS = re.compile("帐号|帐户|账户|提供商|供应商|对话框|登陆
 
 
 def test_the_words_are_chinese_and_those_of_the_glossary() -> None:
-    chinese = re.compile("[\u4e00-\u9fff]|^[，、]$")
+    chinese = re.compile("[\u4e00-\u9fff（]|^[，、]$")
     assert {entry.key for entry in CATALOGUE if not chinese.search(entry.msgstrs[0])} <= SAME
     assert [entry.msgstrs[0] for entry in CATALOGUE if NOT_OURS.search(entry.msgstrs[0])] == []
     chosen = {entry.key: entry.msgstrs[0] for entry in CATALOGUE}
@@ -250,6 +250,8 @@ class State:
             return [{"provider_key": provider.key} for provider in all_providers()]
         if "<uuid:pk>" in route:
             return [{"pk": account.pk} for account in self.accounts]
+        if route.startswith("jobs/incidents/"):
+            return [{"pk": incident.pk} for incident in Incident.objects.all()]
         if route.startswith("jobs/"):
             more = {"kind": "csv"} if "kind" in names else {}
             return [{"pk": job.pk, **more, **({"item_pk": job.items.first().pk} if "item_pk" in names else {})} for job in self.jobs]
@@ -274,7 +276,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "job_compose": ("action=switch-model", "action=set-title", "action=configure"),
 }
 # Shows a page of its own only inside another one; elsewhere it leads to that one.
-FRAGMENTS = {"account_sync_progress"}
+FRAGMENTS = {"account_sync_progress", "lane_pace"}
 
 
 @pytest.fixture
@@ -288,7 +290,7 @@ def state(transactional_db: None) -> Iterator[State]:
         for number, provider in enumerate(all_providers(), 1):
             simulator = registry.simulator(provider.key)()
             simulator.unlimited()
-            simulator.populate(10)
+            simulator.populate(11)
             for count, remote_id in enumerate(simulator.truth(), 1):  # so that no English is anybody's data
                 simulator.change_by_somebody(remote_id, title=f"标题 {count}")
             url = running.enter_context(kit.serve(simulator))
@@ -309,6 +311,9 @@ def _trouble(accounts: list[Account]) -> None:
     )
     for account, values in zip(accounts, changes, strict=False):
         Account.objects.filter(pk=account.pk).update(**values)
+    for account in accounts[:2]:  # one outage that is over, one that is not
+        breakers.report(breakers.host_of(account), account.provider_key, failed=20, cause=broken)
+    breakers.probe_result(breakers.host_of(accounts[0]), True)
 
 
 def _jobs(alice: User, accounts: list[Account]) -> Iterator[Job]:

@@ -210,6 +210,6 @@ def test_deleting_ends_open_items_and_is_recorded(run, connected, alice):
     assert row == {"id": str(account.pk), "label": "Shop 客服", "deleted": True}
     assert not Account.objects.exists() and simulator.log == []
     assert Job.objects.get().counts["cancelled"] == 3
-    entry = AuditEntry.objects.get()
+    entry = AuditEntry.objects.get(what="delete account")
     assert (entry.actor, entry.what, entry.account_label, entry.result) == (alice, "delete account", "Shop 客服", "applied")
     assert run("accounts", "delete", "--account", account.pk).cause == f"there is no account {account.pk}"

@@ -49,8 +49,8 @@ def test_settings_are_previewed_and_checked_before_anything(run, at_aurod):  # n
         ([*start], "configure takes --set KEY=VALUE or --unset KEY"),
         ([*start, "--set", "temperature"], "--set wants KEY=VALUE, not temperature"),
         ([*start, "--set", "temperature=1", "--to", "x"], "configure takes --set"),
-        (["jobs", "start", *ALICE, "--action", "switch-model", "--set", "temperature=1"], "switch-model takes --to MODEL or --map FILE"),
-        (["jobs", "start", *ALICE, "--action", "switch-model", "--to", "a", "--map", "x"], "switch-model takes --to MODEL or --map FILE"),
+        (["jobs", "start", *ALICE, "--action", "switch-model", "--set", "temperature=1"], "switch-model takes --to MODEL, --map FILE or --csv FILE"),
+        (["jobs", "start", *ALICE, "--action", "switch-model", "--to", "a", "--map", "x"], "switch-model takes --to MODEL, --map FILE or --csv FILE"),
         (["jobs", "start", *ALICE, "--action", "restore"], "restore takes --undo JOB"),
         (["jobs", "start", *ALICE, "--action", "set-title"], "set-title takes --template T"),
     ]
@@ -109,7 +109,7 @@ def test_an_undo_is_previewed_for_all_or_for_some(run, switched, file):
 
 def test_an_undo_that_cannot_be_is_refused_and_leaves_nothing_behind(run, switched, alice, file, connected):
     simulator, account, _before, job = switched
-    draft = planned(alice, account.conversations.all(), "set-title", {"template": "x"})
+    draft = planned(alice, account.conversations.all(), "set-title", {"template": "x", "include_hand_made": True})
     make_user("bob@example.com")
     known = Job.objects.count()
     simulator.log.clear()

@@ -34,7 +34,7 @@ def two(connected, alice):
     places = [connected("modelrouter", populate=20, rate_limit=0, label=label) for label in ("one", "two")]
     for _simulator, account in places:
         synced(account)
-    job = jobs.plan(jobs.create(alice, "set-title", Conversation.objects.all()), {"template": "t {n}"})
+    job = jobs.plan(jobs.create(alice, "set-title", Conversation.objects.all()), {"template": "t {n}", "include_hand_made": True})
     for simulator, _account in places:
         simulator.log.clear()
     return *places, job

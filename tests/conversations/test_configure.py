@@ -191,6 +191,7 @@ def test_the_form_grows_from_the_declared_settings_and_remembers_what_was_chosen
         "switch-model",
         "set-title",
         "configure",
+        "list",
     ]
 
 

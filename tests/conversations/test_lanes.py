@@ -225,6 +225,7 @@ def test_a_runner_that_slept_through_its_lease_wakes_to_find_its_work_done(begin
     sleeper = in_background(partial(lanes.run_lane, account.pk, engine=engine(sleepy)))  # as in another process
     assert asleep.wait(20)
     assert lanes.run_lane(account.pk) is False  # it still has the lease
+    until(lambda: all(call.status for call in list(simulator.log)))
     Lane.objects.update(lease_until=LONG_AGO)
     to_end(account)
     wake_up.set()

@@ -16,7 +16,7 @@ import pytest
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.utils import timezone
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
 from accounts.models import Account, User
@@ -335,7 +335,10 @@ def make_jobs(user: User) -> None:
         Conversation.objects.bulk_create(rows)
     ours = Conversation.objects.filter(account__owner=user)
     jobs.plan(jobs.create(user, "set-title", ours), {"template": "new {n}", "include_hand_made": True})
-    jobs.plan(jobs.create(user, "set-title", ours.filter(account__label="one", remote_id__in=["0", "1", "2"])), {"template": "newer {n}", "include_hand_made": True})
+    jobs.plan(
+        jobs.create(user, "set-title", ours.filter(account__label="one", remote_id__in=["0", "1", "2"])),
+        {"template": "newer {n}", "include_hand_made": True},
+    )
 
 
 @pytest.mark.django_db
@@ -345,7 +348,7 @@ def test_whatever_happens_the_table_rules_and_the_numbers_are_those_of_the_rows(
     MADE.clear()
     one_event = st.sampled_from(NAMES).flatmap(lambda name: st.tuples(st.just(name), EVENTS[name]))
 
-    @settings(max_examples=120, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(begun=st.sampled_from([(0, 1), (0, 1), (0,), ()]), events=st.lists(one_event, min_size=30, max_size=40))
     def live(begun: tuple[int, ...], events: list[tuple[str, dict[str, Any]]]) -> None:
         with transaction.atomic():
@@ -357,7 +360,10 @@ def test_whatever_happens_the_table_rules_and_the_numbers_are_those_of_the_rows(
                 assert job.counts == counted
             transaction.set_rollback(True)
 
-    live()
     wanted = {(old, new) for table in (MOVES, DECISIONS) for old, news in table.items() for new in news}
-    missing = sorted(f"{old} -> {new}" for old, new in wanted if not MADE[(old, new)])
+    for number in range(8):  # the same lives every time; on until every move of the table has been made
+        seed(number)(live)()
+        missing = sorted(f"{old} -> {new}" for old, new in wanted if not MADE[(old, new)])
+        if not missing:
+            break
     assert not missing, f"these moves were never made: {missing}"

@@ -8,8 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.test import Client
 from django.urls import reverse
 
-from conversations import checks, jobs, ticks
-from conversations.jobs import Plan
+from conversations import checks, jobs, plans, ticks
 from conversations.models import Job, JobItem
 from conversations.states import ItemStatus as S
 
@@ -43,13 +42,13 @@ def draft(connected, alice):
 @pytest.fixture
 def hand_made(monkeypatch):
     """A rule that leaves out a title somebody wrote, as the action of titles has it."""
-    by_rule = jobs._by_rule
+    by_rule = plans._by_rule
 
     def rule(job, item, *arguments):
         made = by_rule(job, item, *arguments)
-        return Plan(made.expected, made.target, S.SKIPPED, "hand_made") if item.title.startswith("by hand") else made
+        return plans.Plan(made.expected, made.target, S.SKIPPED, "hand_made") if item.title.startswith("by hand") else made
 
-    monkeypatch.setattr(jobs, "_by_rule", rule)
+    monkeypatch.setattr(plans, "_by_rule", rule)
 
 
 def check(job, account):
@@ -156,7 +155,7 @@ def test_titles_made_by_hand_are_changed_only_when_they_are_ticked(draft, alice,
     simulator, account, _job = draft
     rows = account.conversations.order_by("pk")
     rows.filter(pk=rows.first().pk).update(title="by hand 1")
-    job = jobs.plan(jobs.create(alice, "set-title", rows.all()), {"template": "x {n}"})
+    job = jobs.plan(jobs.create(alice, "set-title", rows.all()), {"template": "x {n}", "include_hand_made": True})
     item = job.items.get(reason="hand_made")
     assert item.status == "skipped" and job.n_pending == 9
     page = text_of(client.get(reverse("job_detail", args=[job.pk])))
@@ -176,7 +175,7 @@ def test_a_ticked_row_that_has_its_value_already_is_no_change(draft, alice, hand
     _simulator, account, _job = draft
     row = account.conversations.first()
     type(row).objects.filter(pk=row.pk).update(title="by hand")
-    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(pk=row.pk)), {"template": "by hand"})
+    job = jobs.plan(jobs.create(alice, "set-title", account.conversations.filter(pk=row.pk)), {"template": "by hand", "include_hand_made": True})
     assert ticks.tick(alice, job, job.items.all(), ticked=True) == 1
     assert job.items.get().reason == "already_there" and jobs.changes(job) == 0
 
@@ -206,11 +205,11 @@ def test_of_a_conversation_in_two_accounts_the_ticked_item_runs(connected, alice
     twin = synced(make_account(alice, simulator, account.base_url, label="twin"))
     assert twin.upstream_identity == account.upstream_identity
     job = jobs.create(alice, "set-title", type(account.conversations.first()).objects.all())
-    jobs.plan(job, {"template": "t {n}"})
+    jobs.plan(job, {"template": "t {n}", "include_hand_made": True})
     ran = job.items.filter(status="pending")
     assert ran.count() == 3 == job.items.filter(reason="duplicate").count()
     ticks.tick(alice, job, ran, ticked=False)
-    jobs.plan(Job.objects.get(pk=job.pk), {"template": "u {n}"})
+    jobs.plan(Job.objects.get(pk=job.pk), {"template": "u {n}", "include_hand_made": True})
     assert job.items.filter(status="pending").count() == 3 == job.items.filter(reason="left_out").count()
 
 

@@ -58,13 +58,13 @@ def stored(simulator, *but):
 
 PATHS = [
     ("aurod", "switch-model", lambda account: {"targets": {"*": other_model(account)}}),
-    ("aurod", "set-title", lambda account: {"template": "改名 {n}"}),
+    ("aurod", "set-title", lambda account: {"template": "改名 {n}", "include_hand_made": True}),
     ("aurod", "configure", lambda account: {"config": {"aurod": {"temperature": 0.9, "prompt": "两行\r\n“引号” \n", "maxToken": 77}}}),
     ("modelrouter", "switch-model", lambda account: {"targets": {"*": other_model(account)}}),
-    ("modelrouter", "set-title", lambda account: {"template": "改名 {n}"}),
-    ("nuwax", "set-title", lambda account: {"template": "改名 {n}"}),
-    ("nuwax", "set-title", lambda account: {"generate": True}),
-    ("chatnio", "set-title", lambda account: {"template": "改名 {n}"}),
+    ("modelrouter", "set-title", lambda account: {"template": "改名 {n}", "include_hand_made": True}),
+    ("nuwax", "set-title", lambda account: {"template": "改名 {n}", "include_hand_made": True}),
+    ("nuwax", "set-title", lambda account: {"generate": True, "include_hand_made": True}),
+    ("chatnio", "set-title", lambda account: {"template": "改名 {n}", "include_hand_made": True}),
 ]
 
 
@@ -73,7 +73,7 @@ def test_an_undo_brings_every_value_back_byte_for_byte_and_so_does_the_undo_of_t
     simulator, account = connected(key, populate=12)
     simulator.unlimited()
     synced(account)
-    but = () if "generate" not in params(account) else ("icon",)  # Nuwax makes a picture as well, which nobody can give it again
+    but = ("icon",) if params(account).get("generate") else ()  # Nuwax makes a picture as well, which nobody can give it again
     before = stored(simulator, *but)
     job = ran(alice, planned(alice, account.conversations.all(), action, params(account)))
     after = stored(simulator, *but)
@@ -220,7 +220,7 @@ def test_a_title_that_nuwax_would_alter_is_named_and_left_alone(connected, alice
     simulator.change_by_somebody(quoted, title='"季度" 复盘')
     simulator.change_by_somebody(plain, title='复盘 "季度"')
     synced(account)
-    job = ran(alice, planned(alice, account.conversations.all(), "set-title", {"template": "改名 {n}"}))
+    job = ran(alice, planned(alice, account.conversations.all(), "set-title", {"template": "改名 {n}", "include_hand_made": True}))
     back = checked(undo.undo(alice, job))
     item = back.items.get(status=S.SKIPPED)
     assert (item.remote_id, item.reason, item.target) == (quoted, "cannot_be_restored", {"title": '"季度" 复盘'})
@@ -237,7 +237,7 @@ def test_a_field_of_modelrouter_that_was_empty_is_named_and_left_alone(connected
     simulator.change_by_somebody(untitled, title="")
     simulator.change_by_somebody(modelless, model="[]")
     synced(account)
-    titled = ran(alice, planned(alice, account.conversations.all(), "set-title", {"template": "改名 {n}"}))
+    titled = ran(alice, planned(alice, account.conversations.all(), "set-title", {"template": "改名 {n}", "include_hand_made": True}))
     switch = ran(alice, switch_job(alice, account, other_model(account)))
     for job, remote_id in ((titled, untitled), (switch, modelless)):
         back = undo.undo(alice, job)
@@ -255,7 +255,7 @@ def test_limits_that_only_keep_people_from_typing_nonsense_never_block_an_undo(c
     simulator.change_by_somebody(remote_id, title=title)
     synced(account)
     before = stored(simulator)
-    job = ran(alice, planned(alice, account.conversations.all(), "set-title", {"template": "改名 {n}"}))
+    job = ran(alice, planned(alice, account.conversations.all(), "set-title", {"template": "改名 {n}", "include_hand_made": True}))
     ran(alice, undo.undo(alice, job))
     assert simulator.truth()[remote_id]["title"] == title and stored(simulator) == before
 
@@ -301,7 +301,7 @@ def client(alice):
 def test_an_ended_job_offers_its_undo_and_the_links_lead_both_ways(switched, alice, client):
     _simulator, _account, job = switched
     page = text_of(client.get(reverse("job_detail", args=[job.pk])))
-    assert "Undo 12 changes…" in page and page.count('class="undo-tick"') == 12 and "undone by" not in page
+    assert "Undo 12 changes…" in page and page.count('class="form-check-input undo-tick"') == 12 and "undone by" not in page
     answer = client.post(reverse("job_undo", args=[job.pk]), {"which": "all"})
     back = Job.objects.get(undo_of=job)
     address = reverse("job_detail", args=[back.pk])
@@ -337,7 +337,7 @@ def test_the_pages_name_what_was_changed_since_and_what_cannot_be_restored(conne
     quoted, other = sorted(simulator.truth())[:2]
     simulator.change_by_somebody(quoted, title='"季度" 复盘')
     synced(account)
-    job = ran(alice, planned(alice, account.conversations.all(), "set-title", {"template": "改名 {n}"}))
+    job = ran(alice, planned(alice, account.conversations.all(), "set-title", {"template": "改名 {n}", "include_hand_made": True}))
     simulator.change_by_somebody(other, title="别人的标题")
     back = checked(undo.undo(alice, job))
     page = text_of(client.get(reverse("job_detail", args=[back.pk])))
