@@ -52,13 +52,15 @@ class _Thread:
         self._name = name
         self._waiting: queue.PriorityQueue[tuple[int, int, Callable[[], Any], Future[Any]]] = queue.PriorityQueue()
         self._number = itertools.count()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def submit(self, work: Callable[[], T], *, urgent: bool = False) -> Future[T]:
         """Lets the function be run and returns its future."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._thread.start()
         future: Future[T] = Future()
         self._waiting.put((0 if urgent else 1, next(self._number), work, future))
         return future
@@ -71,6 +73,7 @@ class _Thread:
             try:
                 future.set_result(work())
             except BaseException as error:
+                _drop_broken_connection()
                 future.set_exception(error)
             del work, future  # an idle thread keeps nothing alive
 
@@ -123,7 +126,8 @@ class Engine:
     async def _keep(self) -> None:
         try:
             while self._befores:
-                batch, self._befores = self._befores, []
+                # Whoever was cancelled has gone back meanwhile: it would look like an item of a lost lease.
+                batch, self._befores = [entry for entry in self._befores if not entry.stored.done()], []
                 try:
                     lost: set[LaneRunner] = await self.in_database(self._store, batch, urgent=True)
                 except Exception as error:
@@ -165,6 +169,14 @@ class Engine:
                     runner.call_back()
             except Exception as error:  # a database that is away is noticed by whoever stores something
                 logger.warning("no look at what people ordered: %s", type(error).__name__)
+
+
+def _drop_broken_connection() -> None:
+    """Lets whatever comes next connect anew when the database closed this connection; some lane may always hold the engine open."""
+    try:
+        connection.close_if_unusable_or_obsolete()
+    except Exception as error:
+        logger.warning("a broken connection was not closed: %s", type(error).__name__)
 
 
 def _close_connection() -> None:

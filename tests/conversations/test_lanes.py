@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from functools import partial
 
 import pytest
 import redis
+from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from accounts import services
 from accounts.limiter import LimiterUnavailable, RedisLimiter
 from accounts.models import Account
 from conversations import claims, jobs, lanes, leases, tasks, wake
-from conversations.engine import Engine
+from conversations.engine import Engine, _Thread
 from conversations.lanes import LaneRunner
 from conversations.models import Job, JobItem, Lane
 from conversations.states import ItemStatus as S
@@ -393,3 +395,87 @@ def test_a_job_cannot_be_planned_again_once_it_runs(begin):
     _simulator, _account, job = begin(2)
     with pytest.raises(ValidationError):
         jobs.plan(Job.objects.get(pk=job.pk), job.params)
+
+
+# --- the engine -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_nobody_waits_for_any_more_is_not_stored():
+    """Its item has gone back meanwhile: taking it for a lost lease would end the whole run."""
+    stored: list[int] = []
+    own = engine(lambda befores: stored.extend(entry.item_id for entry in befores) or set())
+
+    async def scenario():
+        await own.remember(None, 1, {}, None, first=True)
+        taken_back = asyncio.create_task(own.remember(None, 2, {}, None, first=True))
+        await asyncio.sleep(0)  # it stands in the queue, which moves on every few milliseconds
+        taken_back.cancel()
+        await own.remember(None, 3, {}, None, first=True)
+
+    own.run(scenario())
+    assert stored == [1, 3]
+
+
+@pytest.mark.django_db
+def test_a_database_that_closed_its_connection_is_found_again_while_lanes_go_on():
+    own = engine(lanes.store)
+
+    def ask(sql):
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchone()[0]
+
+    def break_off():
+        if connection.vendor == "postgresql":
+            connection.connection.close()
+        else:
+            connection.is_usable = lambda: False
+        with pytest.raises((OperationalError, InterfaceError)):
+            ask("SELECT 1" if connection.vendor == "postgresql" else "SELECT nothing")
+        connection.errors_occurred = True
+        raise OperationalError("the server closed the connection")
+
+    async def scenario():
+        assert await own.in_database(ask, "SELECT 1") == 1
+        with pytest.raises(OperationalError):
+            await own.in_database(break_off)
+        return await own.in_database(lambda: connection.connection is None), await own.in_database(ask, "SELECT 1")
+
+    assert own.run(scenario()) == (True, 1)
+
+
+def test_one_thread_serves_the_database_however_many_ask_for_it_first(monkeypatch):
+    begun: list[threading.Thread] = []
+    thread = threading.Thread
+
+    def slow(*arguments, **more):
+        time.sleep(0.05)
+        begun.append(thread(*arguments, **more))
+        return begun[-1]
+
+    monkeypatch.setattr("conversations.engine.threading.Thread", slow)
+    one = _Thread("engine-test")
+    askers = [thread(target=lambda: one.submit(threading.get_ident).result(5)) for _number in range(4)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(10)
+    assert len(begun) == 1
+
+
+def test_nothing_is_sent_by_who_may_have_lost_the_lease_since_the_value_before_was_stored(begin):
+    """The machine slept between the two: the next runner may be at work by now."""
+    simulator, account, job = begin(3)
+
+    def asleep(befores):
+        lost = lanes.store(befores)
+        for entry in befores:
+            entry.runner.renewed -= settings.LANE_LEASE + 1
+        return lost
+
+    assert lanes.run_lane(account.pk, engine=engine(asleep)) is False
+    assert simulator.writes() == []
+    job.refresh_from_db()
+    assert job.n_pending == 3 and job.n_running == 0
+    to_end(account)
+    is_over(job, simulator)
