@@ -92,10 +92,6 @@ class Work:
 current_work: ContextVar[Work] = ContextVar("current_work")
 
 
-def _note_write(sent: bool) -> None:
-    current_work.get().sent += 1 if sent else -1  # a refused repair takes nothing back of the write before it
-
-
 @dataclass(slots=True)
 class _Result:
     work: Work
@@ -189,7 +185,7 @@ class LaneRunner:
                 self.engine.joined(self),
             ):
                 self.provider = provider
-                provider.on_write = _note_write
+                provider.on_write = self._note_write
                 await self._run()
         except CredentialsRejected as error:  # it cannot even be opened
             self._refused(error)
@@ -243,6 +239,11 @@ class LaneRunner:
                         task.cancel()
             _done, tasks = await asyncio.wait(tasks, timeout=FLUSH_EVERY)
 
+    def _note_write(self, sent: bool) -> None:
+        if sent and time.monotonic() - self.renewed > settings.LANE_LEASE:
+            raise self.lost()  # the machine slept since the value before was stored; the next runner may be at work
+        current_work.get().sent += 1 if sent else -1  # a refused repair takes nothing back of the write before it
+
     def _may_start(self) -> bool:
         ended = self.closing or self.parked or self.outdated or self.held_until or self.failed
         return not (ended or self.stopping() or time.monotonic() > self.deadline)
@@ -269,14 +270,14 @@ class LaneRunner:
             JobItem.objects.filter(pk__in=busy, status=S.PENDING).update(not_before=now + timedelta(seconds=1), reason="busy")
         moves = [Move(item.pk, item.job_id, S.PENDING, S.RUNNING, values={"started_at": item.started_at or now}) for item in free]
         with transaction.atomic():
-            leases.renew(self.account.pk, self.holder)
+            renewed = leases.renew(self.account.pk, self.holder)
             moved = transition(moves, take=self.holder)
         mine = free
         if moved != len(free):  # somebody cancelled meanwhile
             ids = set(JobItem.objects.filter(pk__in=[item.pk for item in free], lease=self.holder).values_list("pk", flat=True))
             mine = [item for item in free if item.pk in ids]
             claims.free(identity, [item.remote_id for item in free if item.pk not in ids], self.claimant)
-        self.renewed = time.monotonic()
+        self.renewed = renewed
         self.active |= {item.pk: item.remote_id for item in mine}
         self.jobs |= {item.job_id for item in mine}
         actors = {item.job.actor for item in mine}
@@ -476,14 +477,14 @@ class LaneRunner:
                     breakers.spare(result.move, result.work.item.tries)
         if results or time.monotonic() - self.renewed > settings.LANE_LEASE / 3:
             with self.requests.draining() as requests, transaction.atomic():
-                leases.renew(self.account.pk, self.holder)
+                renewed = leases.renew(self.account.pk, self.holder)
                 bulk.insert(requests)
                 attempts.store([(result.move, result.work.begun_at if result.work.begun else None) for result in results], self.holder)
                 self._note(results)
                 transition([result.move for result in results], lease=self.holder)
                 for job in {result.move.job_id: result.work.job for result in results if result.work.job.canary}.values():
                     canary.judge(job, self.account.pk)
-            self.renewed = time.monotonic()
+            self.renewed = renewed
         if results:
             ended = [self.active.pop(result.work.item.pk) for result in results]
             self.done += ended  # given back with the next claim, in one round trip
@@ -518,7 +519,7 @@ class LaneRunner:
                     ours.add(outcome.remote.remote_id)
             job = result.work.job
             entry = edits.audit_entry(job.actor, self.account, (item.conversation_id, item.remote_id), job.action, outcome, job)
-            if entry is not None:
+            if entry is not None and result.move.new == outcome.status:  # otherwise an outage spared it, and it goes on
                 entries.append(entry)
         if found:
             mirror.upsert(self.account, found, ours=ours)
@@ -566,7 +567,7 @@ def store(befores: list[Before]) -> set[LaneRunner]:
             mine = [entry for entry in befores if entry.runner is runner]
             try:
                 with transaction.atomic():
-                    leases.renew(runner.account.pk, runner.holder)
+                    renewed = leases.renew(runner.account.pk, runner.holder)
                     for first in (True, False):
                         rows = [(entry.item_id, entry.target, entry.values) for entry in mine if entry.first is first]
                         if rows and remember(rows, lease=runner.holder, first=first) != len(rows):
@@ -574,7 +575,7 @@ def store(befores: list[Before]) -> set[LaneRunner]:
             except LeaseLost:
                 lost.add(runner)
             else:
-                runner.renewed = time.monotonic()
+                runner.renewed = renewed
     return lost
 
 

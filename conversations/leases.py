@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,14 +58,19 @@ def acquire(account_id: Any, holder: str) -> bool:
     return bool(taken)
 
 
-def renew(account_id: Any, holder: str) -> None:
-    """Keeps a lane for another length of the lease; within a transaction, what is stored beside it is stored by its holder. Raises LeaseLost."""
+def renew(account_id: Any, holder: str) -> float:
+    """Keeps a lane for another length of the lease, from the moment (of `time.monotonic`) that is returned. Raises LeaseLost.
+
+    Within a transaction, what is stored beside it is stored by its holder.
+    """
+    begun = time.monotonic()
     table, until = connection.ops.quote_name(Lane._meta.db_table), connection.ops.adapt_datetimefield_value(timezone.now() + _length())
     key = Lane._meta.pk.get_db_prep_value(account_id, connection)
     with connection.cursor() as cursor:  # dozens of times a second: Django would spend more on building it than the database on doing it
         cursor.execute(f"UPDATE {table} SET lease_until = %s WHERE account_id = %s AND holder = %s", [until, key, holder])
         if not cursor.rowcount:
             raise LeaseLost
+    return begun
 
 
 def release(account_id: Any, holder: str, *, blocked_until: datetime | None = None, reason: str = "") -> bool:

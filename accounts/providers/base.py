@@ -116,7 +116,8 @@ class Provider:
         self.http = http
         self.credentials = credentials
         self.base_url = (base_url or self.default_base_url).rstrip("/")
-        self.on_write: Callable[[bool], None] | None = None  # told True just before a write goes out, False when it was surely not carried out
+        # Told True just before a write goes out (and may forbid it), False when it was surely not carried out.
+        self.on_write: Callable[[bool], None] | None = None
         self.limiter = limiter
         self.identity = identity or self.fallback_identity()
         self.account_pace = pace or self.pace
@@ -349,10 +350,10 @@ class Provider:
             announced = False
             try:
                 await self._take_turn(method, path, deadline)
+                if write and self.on_write:
+                    self.on_write(True)
+                    announced = True
                 with Recording(self.recorder, self.without_secrets, method, url, content, write=write) as recording:
-                    if write and self.on_write:
-                        self.on_write(True)
-                        announced = True
                     response = await self._send(method, url, content, write=write, timeout=timeout or self.read_timeout)
                     recording.answered(response)
                     return self.decode(response, write=write)

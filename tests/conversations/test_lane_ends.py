@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
 from accounts import services
 from accounts.models import Account
 from accounts.providers.base import Patience
-from conversations import jobs, lanes, leases
+from conversations import breakers, jobs, lanes, leases
 from conversations.lanes import LaneRunner
 from conversations.models import Job, JobItem, Lane
 from conversations.states import ItemStatus as S
@@ -273,3 +274,15 @@ def test_a_cancelled_job_calls_nothing_not_started_that_may_have_been_sent(begin
         assert (item.status == "cancelled") == (item.remote_id not in sent), (item.status, item.reason)
     assert job.n_unknown == len(sent) - job.n_applied
     adds_up(job)
+
+
+def test_what_an_outage_spared_leaves_no_failure_in_the_audit_log(begin, monkeypatch):
+    simulator, account, job = begin(1)
+    JobItem.objects.update(tries=lanes.MAX_ATTEMPTS - 1)
+    simulator.add_fault("error", writes_only=True, times=1000)
+    simulator.add_fault("error", method="GET", path="/conversations/", skip=1, times=1000)
+    monkeypatch.setattr(breakers.Watch, "flush", lambda watch: timezone.now() if any(watch.seen) else None)
+    lanes.run_lane(account.pk)
+    item = job.items.get()
+    assert (item.status, item.reason) == ("pending", "outcome_unknown")
+    assert not job.audit.filter(remote_id=item.remote_id).exists()
