@@ -108,7 +108,7 @@ NOT_OURS = re.compile("帐号|帐户|账户|提供商|供应商|对话框|登陆
 
 
 def test_the_words_are_chinese_and_those_of_the_glossary() -> None:
-    chinese = re.compile("[\u4e00-\u9fff（]|^[，、]$")
+    chinese = re.compile("[\u4e00-\u9fff（]|^[，、]$|。$")
     assert {entry.key for entry in CATALOGUE if not chinese.search(entry.msgstrs[0])} <= SAME
     assert [entry.msgstrs[0] for entry in CATALOGUE if NOT_OURS.search(entry.msgstrs[0])] == []
     chosen = {entry.key: entry.msgstrs[0] for entry in CATALOGUE}
