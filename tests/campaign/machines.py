@@ -57,7 +57,7 @@ class Worker:
     def mishaps(self) -> str:
         """Returns the tracebacks it wrote."""
         text = self.output.read_text(errors="replace") if self.output.exists() else ""
-        return text[text.find("Traceback") - 300 :][:6000] if "Traceback" in text else ""
+        return text[text.find("Traceback") - 300 :][:9000] if "Traceback" in text else ""
 
 
 class Redis:

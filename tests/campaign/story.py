@@ -182,11 +182,19 @@ class Campaign:
         """Wakes the workers, as the clock does every five seconds, and cuts waits short."""
         if time.monotonic() > self.give_up:
             raise Broken(f"the time is over: {[(str(job), job.state, job.counts) for job in Job.objects.all()]}; {list(Lane.objects.values())}")
+        self._watch_workers()
         wake.send("conversations.reap", expires=2)
         JobItem.objects.filter(status=S.PENDING).exclude(not_before=None).update(not_before=None)
         if not Incident.objects.filter(ended_at__isnull=True).exists():  # otherwise the breaker decides who may go
             Lane.objects.exclude(blocked_until=None).update(blocked_until=None)
         time.sleep(LOOK)
+
+    def _watch_workers(self) -> None:
+        """Starts workers again that ended by themselves, as `manage.py serve` does."""
+        for worker in self.workers:
+            if worker.process is not None and worker.process.poll() is not None:
+                worker.start()
+                self.happened["workers ended by themselves"] += 1
 
     def _kill_worker(self) -> None:
         worker = self.chance.choice(self.workers)
