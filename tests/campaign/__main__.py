@@ -74,14 +74,14 @@ def main() -> int:
             finally:
                 for worker in workers:
                     worker.stop()
-            mishaps = [text for worker in workers if (text := worker.mishaps())]
+            said = [worker.said() for worker in workers]
         redis.stop()
         connections.close_all()
     tell("happened: " + ", ".join(f"{count} {name}" for name, count in sorted(campaign.happened.items())))
     tell("looked at: " + ", ".join(f"{count} {name}" for name, count in sorted(campaign.found.done.items())))
     problems = campaign.found.problems
     if problems:
-        print(f"\n{len(problems)} problems (seed {seed}):", *problems[:MOST_PRINTED], *mishaps, sep="\n- ")
+        print(f"\n{len(problems)} problems (seed {seed}):", *problems[:MOST_PRINTED], *said, sep="\n- ")
     else:
         tell("no number lied, nothing was lost or doubled, and everything came back")
     return 1 if problems else 0

@@ -54,10 +54,15 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    def mishaps(self) -> str:
-        """Returns the tracebacks it wrote."""
+    def said(self) -> str:
+        """Returns the last of what it said."""
         text = self.output.read_text(errors="replace") if self.output.exists() else ""
-        return text[text.find("Traceback") - 300 :][:9000] if "Traceback" in text else ""
+        return "\n".join(
+            [
+                f"worker {self.number} said:",
+                *(line[:600] + (" ... " + line[-600:] if len(line) > 1200 else line[600:]) for line in text.splitlines()[-12:]),
+            ]
+        )
 
 
 class Redis:

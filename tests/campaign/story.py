@@ -190,11 +190,11 @@ class Campaign:
         time.sleep(LOOK)
 
     def _watch_workers(self) -> None:
-        """Starts workers again that ended by themselves, as `manage.py serve` does."""
+        """Starts workers again that ended by themselves, as `manage.py serve` does, and notes it: nothing here is a reason to."""
         for worker in self.workers:
             if worker.process is not None and worker.process.poll() is not None:
+                self.found.problems.append(f"worker {worker.number} ended by itself with code {worker.process.returncode}")
                 worker.start()
-                self.happened["workers ended by themselves"] += 1
 
     def _kill_worker(self) -> None:
         worker = self.chance.choice(self.workers)
