@@ -328,7 +328,7 @@ def sweep_cancelled(job: Job | None = None) -> None:
     items = items if job is None else items.filter(job=job)
     transition_all(items.filter(before__isnull=True), S.PENDING, S.CANCELLED)
     transition_all(items.filter(reason="not_there"), S.PENDING, S.CANCELLED, reason="not_there")
-    transition_all(items.filter(before__isnull=False), S.WAITING, S.CANCELLED, reason="outcome_unknown")
+    transition_all(items.filter(before__isnull=False), S.WAITING, S.FAILED, reason="outcome_unknown")
     transition_all(items, S.WAITING, S.CANCELLED)
 
 

@@ -435,8 +435,8 @@ class LaneRunner:
     ) -> None:
         values: dict[str, Any] = {"not_before": not_before, "attempts": work.item.attempts + work.begun}
         values["tries"] = work.item.tries + work.begun
-        if work.refused and work.item.before is None:
-            values["before"] = None
+        if work.item.before is None and (work.refused or (work.before is not None and not work.sent)):
+            values["before"] = None  # nothing was carried out: whatever somebody sets until the next try is theirs, and is not ours to undo
         error = error or (outcome.error if outcome else None)
         values["detail"] = (error.detail or str(error))[:400] if error else ""
         values["http_status"] = error.status if error else None

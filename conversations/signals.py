@@ -43,8 +43,11 @@ def on_leaving(account: Account, *, by: User, **_more: Any) -> None:
     """Ends the open items of an account that is being deleted, so that the jobs they belong to can end, and records who deleted it."""
     leases.fence(account.pk)
     items = JobItem.objects.filter(account=account)
-    # What is being written this moment may arrive or not, and nobody can look any more.
-    transition_all(items.filter(before__isnull=False), ItemStatus.RUNNING, ItemStatus.FAILED, reason="outcome_unknown")
+    # What was sent, or is this moment, may arrive or not, and nobody can look any more.
+    sent = items.filter(before__isnull=False)
+    transition_all(sent, ItemStatus.PENDING, ItemStatus.WAITING)
+    for status in (ItemStatus.RUNNING, ItemStatus.WAITING):
+        transition_all(sent, status, ItemStatus.FAILED, reason="outcome_unknown")
     transition_all(items, ItemStatus.RUNNING, ItemStatus.PENDING)
     for status in (ItemStatus.PENDING, ItemStatus.WAITING):
         transition_all(items, status, ItemStatus.CANCELLED)

@@ -42,7 +42,7 @@ S = ItemStatus
 MOVES: dict[ItemStatus, frozenset[ItemStatus]] = {
     S.PENDING: frozenset({S.RUNNING, S.WAITING, S.CANCELLED, S.SKIPPED}),
     S.RUNNING: frozenset({S.APPLIED, S.UNCHANGED, S.NOT_APPLIED, S.FAILED, S.SKIPPED, S.CONFLICT, S.PENDING, S.WAITING}),
-    S.WAITING: frozenset({S.PENDING, S.CANCELLED, S.SKIPPED}),
+    S.WAITING: frozenset({S.PENDING, S.CANCELLED, S.SKIPPED, S.FAILED}),
 }
 # What only a person's decision may do.
 DECISIONS: dict[ItemStatus, frozenset[ItemStatus]] = {

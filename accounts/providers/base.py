@@ -358,7 +358,7 @@ class Provider:
                     return self.decode(response, write=write)
             except ProviderError as error:
                 error.detail = self.without_secrets(error.detail)
-                if announced and self.on_write and error.retryable:
+                if announced and self.on_write and (error.retryable or isinstance(error, CredentialsRejected)):
                     self.on_write(False)
                 if response is not None and not recovered and await self.recover(error, response):
                     recovered = True

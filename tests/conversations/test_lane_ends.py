@@ -214,3 +214,62 @@ def test_an_order_whose_result_cannot_be_read_is_never_given_again(ordering, mon
     item = job.items.get()
     assert (item.status, item.reason) == ("applied", "checked_after_no_answer")
     assert len(simulator.writes()) == 1 and item.before is not None
+
+
+# --- what may have been sent --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_written_stays_written_while_a_repair_is_refused_and_the_job_cancelled(begin, alice):
+    """A write that emptied other values is mended with another one; that it is refused says nothing about the first."""
+    simulator, account, job = begin(1)
+    simulator.switches["update"] = "whole_null"
+    simulator.add_fault("throttle", writes_only=True, skip=1, times=1000)
+    lane = in_background(lanes.run_lane, account.pk)
+    until(lambda: len(simulator.writes()) >= 2)
+    assert jobs.cancel(alice, Job.objects.get(pk=job.pk))
+    lane.join(40)
+    simulator.clear_faults()
+    JobItem.objects.update(not_before=None)
+    lanes.run_lane(account.pk)
+    item = job.items.get()
+    assert changed(simulator) == 1
+    assert (item.status, item.reason) == ("applied", "checked_after_no_answer")
+    assert item.before is not None
+
+
+def test_a_write_that_was_refused_and_nothing_else_leaves_no_value_before(begin, alice, monkeypatch, redis_client):
+    """Whatever somebody sets in between is theirs: an undo of the write that comes later goes back to that."""
+    simulator, account, job = begin(1)
+    monkeypatch.setattr(lanes, "PATIENCE", Patience(attempts=1, seconds=5))
+    simulator.add_fault("throttle", writes_only=True)
+    lanes.run_lane(account.pk)
+    item = job.items.get()
+    assert (item.status, item.before) == ("pending", None)
+    theirs = next(int(model.model_id) for model in account.catalogue.all() if model.model_id not in str([item.expected, item.target]))
+    simulator.change_by_somebody(item.remote_id, model=theirs)
+    redis_client.flushall()  # the cool-down
+    to_end(account)
+    item.refresh_from_db()
+    assert item.status == "conflict"
+    assert jobs.decide(alice, item, overwrite=True)
+    to_end(account)
+    item.refresh_from_db()
+    assert item.status == "applied" and account.provider.models_in(item.before["model"]) == (str(theirs),)
+
+
+def test_a_cancelled_job_calls_nothing_not_started_that_may_have_been_sent(begin, alice):
+    simulator, account, job = begin(3)
+    simulator.add_fault("cut_after", writes_only=True)
+    simulator.add_fault("expired", method="GET", path="/conversations/", skip=3, times=1000)
+    lanes.run_lane(account.pk)
+    job.refresh_from_db()
+    assert job.n_waiting
+    sent = {call.path.rsplit("/", 1)[-1] for call in simulator.writes()}
+    assert sent
+    assert jobs.cancel(alice, Job.objects.get(pk=job.pk))
+    job.refresh_from_db()
+    assert job.state == "cancelled"
+    for item in job.items.all():
+        assert (item.status == "cancelled") == (item.remote_id not in sent), (item.status, item.reason)
+    assert job.n_unknown == len(sent) - job.n_applied
+    adds_up(job)

@@ -16,7 +16,7 @@ import pytest
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.utils import timezone
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
 from accounts.models import Account, User
@@ -123,6 +123,19 @@ class Machine:
         if cancelled:  # what may have been sent is looked at first, where somebody can look
             left = job.items.filter(status__in=[S.PENDING, S.WAITING])
             assert not left.exclude(status=S.PENDING, before__isnull=False).exists()
+
+    @event(place=one_job, lane=one_lane, most=st.integers(1, 3), sure=st.booleans())
+    def cancel_while_nobody_can_look(self, place: int, lane: int, most: int, sure: bool) -> None:
+        """The credential dies after some writes were sent: these end as unknown, and not as never begun."""
+        job = self.job(place)
+        if not sure or job.order not in (Order.RUN, Order.PAUSE) or not job.items.filter(account=self.accounts[lane], status=S.PENDING).exists():
+            return
+        self.claim(lane, most)
+        self.remember(lane, most)
+        self.settle(lane, [(S.WAITING, 0)] * most)
+        sent = set(job.items.filter(status=S.WAITING, before__isnull=False).values_list("pk", flat=True))
+        self.cancel(place, True)
+        assert not job.items.filter(pk__in=sent).exclude(status=S.FAILED, reason="outcome_unknown").exists()
 
     @event(place=one_job)
     def retry(self, place: int) -> None:
@@ -335,7 +348,7 @@ def test_whatever_happens_the_table_rules_and_the_numbers_are_those_of_the_rows(
     MADE.clear()
     one_event = st.sampled_from(NAMES).flatmap(lambda name: st.tuples(st.just(name), EVENTS[name]))
 
-    @settings(max_examples=60, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(begun=st.sampled_from([(0, 1), (0, 1), (0,), ()]), events=st.lists(one_event, min_size=30, max_size=40))
     def live(begun: tuple[int, ...], events: list[tuple[str, dict[str, Any]]]) -> None:
         with transaction.atomic():
@@ -347,7 +360,10 @@ def test_whatever_happens_the_table_rules_and_the_numbers_are_those_of_the_rows(
                 assert job.counts == counted
             transaction.set_rollback(True)
 
-    live()
     wanted = {(old, new) for table in (MOVES, DECISIONS) for old, news in table.items() for new in news}
-    missing = sorted(f"{old} -> {new}" for old, new in wanted if not MADE[(old, new)])
+    for number in range(8):  # the same lives every time; on until every move of the table has been made
+        seed(number)(live)()
+        missing = sorted(f"{old} -> {new}" for old, new in wanted if not MADE[(old, new)])
+        if not missing:
+            break
     assert not missing, f"these moves were never made: {missing}"
