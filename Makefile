@@ -1,12 +1,12 @@
 # Switchboard. The two commands that matter: `make demo` and `make test`.
-# Variables: PYTHON (3.11 or newer), ARGS (passed to pytest or to the benchmark), SWITCHBOARD_PORT and all other settings.
+# Variables: PYTHON (3.11 or newer), ARGS (passed to pytest, to the benchmark or to the campaign), SWITCHBOARD_PORT and all other settings.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 COMPILE := pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: demo run test check bench messages vendor lock clean
+.PHONY: demo run test check bench campaign messages vendor lock clean
 
 demo: $(READY) ## everything on this machine, with simulated providers and demo data
 	@exec $(BIN)/python manage.py serve --demo
@@ -33,6 +33,9 @@ check: $(READY) ## style, types, templates, settings, migrations, translations
 
 bench: $(READY) ## measure the bulk engine beside a bare client
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+campaign: $(READY) ## jobs while everything goes wrong: faults, kills, outages; in the end no number may lie
+	@$(BIN)/python -m tests.campaign $(ARGS)
 
 messages: $(READY) ## collect texts and compile the translations
 	@.ci/packages check

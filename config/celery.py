@@ -8,6 +8,8 @@ from celery import Celery
 from celery.signals import setup_logging
 from django.conf import settings
 
+from . import broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 # A web request that sends a wake-up must not hang on a Redis that is gone: the reaper makes up for a lost one.
@@ -53,6 +55,7 @@ def _configuration() -> dict[str, Any]:
     }
 
 
+broker.install()
 app = Celery("switchboard")
 app.add_defaults(_configuration)
 app.autodiscover_tasks()

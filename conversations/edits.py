@@ -6,6 +6,7 @@ the claim on the remote conversation, the mirror and the audit entry.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,10 +73,25 @@ class Trust:
 
     proved: set[str] = field(default_factory=set)
     lied: bool = False
+    proving: dict[str, asyncio.Event] = field(default_factory=dict)
 
-    def believes(self, changes: Mapping[str, Any]) -> bool:
-        """True when an answer to these changes has been proved before."""
-        return not self.lied and self.kind(changes) in self.proved
+    async def believes(self, changes: Mapping[str, Any]) -> bool:
+        """True when an answer to these changes has been proved before; waits while that is being found out.
+
+        Whoever hears False looks, and calls `looked` afterwards in any case.
+        """
+        kind = self.kind(changes)
+        while not self.lied and kind not in self.proved:
+            if kind not in self.proving:
+                self.proving[kind] = asyncio.Event()
+                return False
+            await self.proving[kind].wait()
+        return not self.lied
+
+    def looked(self, changes: Mapping[str, Any]) -> None:
+        """Lets those go on who wait for what this look said; where it said nothing, one of them looks."""
+        if (waiting := self.proving.pop(self.kind(changes), None)) is not None:
+            waiting.set()
 
     def learn(self, changes: Mapping[str, Any], *, honest: bool) -> None:
         """Takes in what an independent look said about an answer."""
@@ -153,9 +169,27 @@ async def _write_and_look(provider: Provider, ref: Ref, current: RemoteConversat
         if error.retryable or isinstance(error, CredentialsRejected):
             raise  # refused and not carried out
         return Outcome(S.FAILED, error.kind, before, None, current, error)
-    believed = answered is not None and not current.evasive and trust.believes(target)
-    if believed and answered is not None and _is_there(provider, _pick(answered, target), target, written=True):
+    if answered is None or current.evasive:
+        return await _look(provider, ref, current, target, before, trust, answered, lost)
+    if await trust.believes(target) and _is_there(provider, _pick(answered, target), target, written=True):
         return _verdict(provider, before, target, answered)
+    try:
+        return await _look(provider, ref, current, target, before, trust, answered, lost)
+    finally:
+        trust.looked(target)
+
+
+async def _look(
+    provider: Provider,
+    ref: Ref,
+    current: RemoteConversation,
+    target: Values,
+    before: Values,
+    trust: Trust,
+    answered: RemoteConversation | None,
+    lost: OutcomeUnknown | None,
+) -> Outcome:
+    """Reads what is stored after a write, mends what it emptied by accident, and learns whether its answer told the truth."""
     try:
         stored = await provider.read(ref, fresh=True)
         emptied = provider.vanished(current, stored, target)

@@ -75,6 +75,7 @@ class Work:
     begun: bool = False
     begun_at: datetime | None = None
     sent: int = 0  # writes that are under way or have been, without those that were surely not carried out
+    looked: bool = False  # this run has read what is stored
     task: asyncio.Task[None] | None = None
     refused: bool = False  # an order for a title that was not carried out: it may be given again
 
@@ -368,6 +369,7 @@ class LaneRunner:
         """Returns what must have returned before a write is sent: `before` is stored, and the lease was still ours when it was."""
 
         async def save(values: dict[str, Any]) -> None:
+            work.looked = True
             if self.failed:
                 raise LeaseLost
             await self.engine.remember(self, work.item.pk, values, work.item.target, first=work.before is None)
@@ -407,7 +409,9 @@ class LaneRunner:
         elif error.retryable and work.item.tries + 1 < MAX_ATTEMPTS:
             self._retry_later(work, error, error.kind)
         else:
-            self._settle(work, S.FAILED, "outcome_unknown" if work.only_looks else error.kind, error=error)
+            # What an earlier run may have sent was not looked at: why not says nothing about what became of it.
+            unknown = work.only_looks or (work.item.before is not None and not work.looked)
+            self._settle(work, S.FAILED, "outcome_unknown" if unknown else error.kind, error=error)
 
     def _refused(self, error: CredentialsRejected) -> None:
         self.parked, self.refusal = "account_needs_reauth", error

@@ -31,7 +31,7 @@ def _settle_memory() -> None:
     """Lets the garbage collector pass over what is loaded by now and stays; a quarter of a busy lane's time would go into looking at it again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(3000, 10, 10)
 
 
 @worker_ready.connect

@@ -1,0 +1,1 @@
+"""A fault campaign against the real product: see __main__.py."""
