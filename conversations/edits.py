@@ -190,10 +190,11 @@ async def _look(
     lost: OutcomeUnknown | None,
 ) -> Outcome:
     """Reads what is stored after a write, mends what it emptied by accident, and learns whether its answer told the truth."""
+    emptied: tuple[str, ...] = ()
     try:
         stored = await provider.read(ref, fresh=True)
-        emptied = provider.vanished(current, stored, target)
-        if emptied:
+        if emptied := provider.vanished(current, stored, target):
+            trust.learn(target, honest=False)  # whatever becomes of it
             logger.warning("a write at %s emptied %s; writing it back", provider.key, ", ".join(emptied))
             await provider.repair(current, target)
             stored = await provider.read(ref, fresh=True)
@@ -201,10 +202,13 @@ async def _look(
     except (ProviderError, ValueError) as error:
         # Why nobody could look matters more than why no answer came: a dead credential needs a person.
         failed = error if isinstance(error, CredentialsRejected) else lost or (error if isinstance(error, ProviderError) else None)
+        if emptied:  # a later look at the target alone would call this applied
+            return Outcome(S.CONFLICT, "changed_by_write", before, _pick(stored, target), stored, failed, wrote=True)
         return Outcome(S.FAILED, "outcome_unknown", before, None, current, failed, wrote=True)
-    if answered is not None:
-        told, found = _pick(answered, target), _pick(stored, target)
-        trust.learn(target, honest=_same(provider, told, found) and not emptied)
+    if emptied:
+        return Outcome(S.CONFLICT, "changed_by_write", before, _pick(stored, target), stored, lost, wrote=True)
+    if answered is not None and not trust.lied:
+        trust.learn(target, honest=_same(provider, _pick(answered, target), _pick(stored, target)))
     return _verdict(provider, before, target, stored, lost)
 
 

@@ -234,7 +234,7 @@ def test_what_was_written_stays_written_while_a_repair_is_refused_and_the_job_ca
     lanes.run_lane(account.pk)
     item = job.items.get()
     assert changed(simulator) == 1
-    assert (item.status, item.reason) == ("applied", "checked_after_no_answer")
+    assert (item.status, item.reason) == ("conflict", "changed_by_write")  # the title that it emptied is not back: nobody may call that applied
     assert item.before is not None
 
 
@@ -286,3 +286,30 @@ def test_what_an_outage_spared_leaves_no_failure_in_the_audit_log(begin, monkeyp
     item = job.items.get()
     assert (item.status, item.reason) == ("pending", "outcome_unknown")
     assert not job.audit.filter(remote_id=item.remote_id).exists()
+
+
+def test_an_answer_that_kept_quiet_about_what_was_emptied_is_not_believed_again(begin):
+    simulator, account, job = begin(8)
+    titles = {remote_id: values["title"] for remote_id, values in simulator.truth().items()}
+    simulator.switches["update"] = "whole_null"
+    to_end(account)
+    job.refresh_from_db()
+    account.refresh_from_db()
+    assert job.n_applied == 8
+    assert {remote_id: values["title"] for remote_id, values in simulator.truth().items()} == titles
+    assert account.memory["answers_lie"] is True
+    adds_up(job)
+
+
+def test_a_repair_that_does_not_help_is_not_called_applied(begin, monkeypatch):
+    simulator, account, job = begin(1)
+    provider = services.get_provider("modelrouter")
+
+    async def helpless(self, before, changes):
+        return None
+
+    monkeypatch.setattr(provider, "repair", helpless)
+    simulator.switches["update"] = "whole_null"
+    to_end(account)
+    item = job.items.get()
+    assert (item.status, item.reason) == ("conflict", "changed_by_write")
