@@ -7,6 +7,7 @@ an update leaves the fields it does not name alone: `vanished` notices if not, `
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Container, Mapping, Sequence
@@ -102,6 +103,7 @@ class ModelRouter(Provider):
         self.identity = self.fallback_identity()  # limits: one budget per endpoint and key, however many accounts hold it
         self._held = Recent[RemoteConversation](HELD_SECONDS, most=1)  # a single one: each brings its history
         self._catalogue = Recent[frozenset[str]](60.0)
+        self._listing = asyncio.Lock()
 
     # --- credential, signature, limits (sections 1, 2, 6, 7) -----------------------------------------------------------------------
 
@@ -313,8 +315,9 @@ class ModelRouter(Provider):
     async def _check_models(self, new: set[str]) -> None:
         """Section 5: whether the service refuses unknown ids is undocumented, so ids that come in must be in the catalogue."""
         try:
-            if new and self._catalogue.get("") is None:
-                await self.list_models()
+            async with self._listing:  # a dozen writes that begin together ask once
+                if new and self._catalogue.get("") is None:
+                    await self.list_models()
         except (PermissionRefused, RequestRejected):
             return  # a policy without the catalogue: the service has to judge
         if unknown := new - (self._catalogue.get("") or new):

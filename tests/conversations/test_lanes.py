@@ -349,6 +349,13 @@ def test_a_refusal_for_the_rate_while_redis_is_away_is_no_failure(begin, monkeyp
 # --- the limit ----------------------------------------------------------------------------------------------------------------------------
 
 
+def test_a_dozen_switches_that_begin_together_ask_for_the_catalogue_once(begin):
+    simulator, account, job = begin(20, latency=0.02)
+    to_end(account)
+    is_over(job, simulator)
+    assert len([call for call in simulator.log if call.path.endswith("/models")]) == 1
+
+
 def test_a_long_cool_down_holds_the_lane_and_uses_up_no_try(begin, redis_client):
     simulator, account, job = begin()
     with services.line(account) as line:

@@ -225,7 +225,7 @@ def test_the_note_is_kept_with_the_job_and_with_every_change(place, alice, clien
 
 def test_a_cancelled_job_says_what_was_not_started(place, alice, client):
     simulator, account = place
-    simulator.latency = 0.03
+    simulator.latency = 0.12
     job = titled(alice, account.conversations.all())
     jobs.start(alice, job, note="why")
     thread = in_background(lanes.run_lane, account.pk)
