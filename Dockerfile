@@ -23,7 +23,7 @@ RUN SWITCHBOARD_ENV=production SWITCHBOARD_DATA_DIR=/tmp/build SWITCHBOARD_ALLOW
     && useradd --system --uid 10001 switchboard \
     && install -d -o switchboard /data
 
-ENV SWITCHBOARD_ENV=production SWITCHBOARD_DATA_DIR=/data MALLOC_ARENA_MAX=2
+ENV SWITCHBOARD_ENV=production SWITCHBOARD_DATA_DIR=/data MALLOC_ARENA_MAX=2 CELERY_SKIP_CHECKS=1
 USER switchboard
 EXPOSE 8000
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--blocking-threads", "4", \

@@ -146,8 +146,7 @@ SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,
     "init_command": (
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536; PRAGMA mmap_size=268435456; "
-        "PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;"
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;"
     ),
 }
 
@@ -162,7 +161,9 @@ def _database(url: str) -> dict:
     if engine == "django.db.backends.sqlite3":
         return {**database, "CONN_MAX_AGE": 60, "OPTIONS": {**SQLITE_OPTIONS, **database.get("OPTIONS", {})}}
     if engine == "django.db.backends.postgresql":
-        return {**database, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True, "OPTIONS": {"connect_timeout": 5, **database.get("OPTIONS", {})}}
+        # Only what is sent for many rows is prepared (conversations/bulk.py); a pooler that does not bear it wants `?prepare_threshold=`.
+        options = {"connect_timeout": 5, "prepare_threshold": 5, **database.get("OPTIONS", {})}
+        return {**database, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True, "OPTIONS": options}
     raise BadSetting("DATABASE_URL names a database that is not supported: write postgres://... or sqlite:////PATH.")
 
 

@@ -68,6 +68,8 @@ class Supervisor:
         self.environment = {
             # One heap for each thread of a worker would hold twenty megabytes that nobody uses.
             "MALLOC_ARENA_MAX": "2",
+            # `serve` has checked everything; the worker would load all pages and forms to check it again.
+            "CELERY_SKIP_CHECKS": "1",
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "PYTHONUNBUFFERED": "1",

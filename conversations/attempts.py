@@ -21,7 +21,7 @@ from .states import ItemStatus, Move
 LOST = frozenset({"not_sent", "interrupted"})  # reasons of a run that ended because its runner did
 
 
-def of_move(move: Move, begun_at: datetime, lease: str) -> Attempt:
+def of_move(move: Move, begun_at: datetime) -> Attempt:
     """Returns the unsaved row of a run that began at `begun_at` and ended with this move."""
     values = move.values
     detail = values.get("detail", "")
@@ -34,13 +34,13 @@ def of_move(move: Move, begun_at: datetime, lease: str) -> Attempt:
         reason=move.reason,
         detail=clean(detail)[:400] if detail else "",
         http_status=values.get("http_status"),
-        lease=lease,
+        lease=move.lease or "",
     )
 
 
-def store(runs: Iterable[tuple[Move, datetime | None]], lease: str) -> None:
+def store(runs: Iterable[tuple[Move, datetime | None]]) -> None:
     """Stores the runs that ended with these moves, within the caller's transaction; those that never began (None) left no run."""
-    bulk.insert([of_move(move, begun_at, lease) for move, begun_at in runs if begun_at is not None])
+    bulk.insert([of_move(move, begun_at) for move, begun_at in runs if begun_at is not None])
 
 
 def note_lost(items: QuerySet[JobItem]) -> None:

@@ -2,13 +2,14 @@
 
 Lanes mostly wait: for answers, and for what they stored to be safe. With a loop and a writer for each of them they would wait for each other
 as well, at the interpreter's lock and at SQLite's. So all of them share one loop, which nothing blocks, and one thread in which everything
-that touches the database happens in turn: first the values before, because writes to providers wait for them, gathered from all lanes.
+that touches the database happens in turn: first the values before, because writes to providers wait for them. What is written down, values
+before and results, is gathered from all lanes, so that one transaction serves them all: each round trip to a database costs a turn at the
+interpreter's lock, which is more than the database needs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import queue
@@ -25,12 +26,15 @@ from django.db import connection
 from accounts import egress
 
 if TYPE_CHECKING:
+    from .bookkeeping import Batch
     from .lanes import LaneRunner
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GATHER = 0.01  # seconds between two transactions that store values before
+FLUSH_EVERY = 0.25  # seconds between two that store results
+LOOK_EVERY = 0.1  # at what people ordered meanwhile
 
 
 @dataclass(slots=True, eq=False)
@@ -81,18 +85,23 @@ class _Thread:
 class Engine:
     """Runs lanes side by side.
 
-    `store` writes values before, of any lanes, in one transaction and returns the runners that have lost their lease. `look` is
-    called every `look_every` seconds with the runners that are at work. Both are called in the database thread.
+    `store` writes values before, of any lanes, and returns the runners that have lost their lease. `flush` writes the results of runners and
+    returns those whose results could not be written, and why. `look` tells runners what people ordered. All are called in the database thread.
     """
 
-    def __init__(self, store: Callable[[list[Before]], set[LaneRunner]], look: Callable[[list[LaneRunner]], None], look_every: float) -> None:
+    def __init__(
+        self,
+        store: Callable[[list[Before]], set[LaneRunner]],
+        flush: Callable[[Batch], dict[LaneRunner, Exception]],
+        look: Callable[[list[LaneRunner]], None],
+    ) -> None:
         self.runners: list[LaneRunner] = []
-        self._store, self._look, self._look_every = store, look, look_every
+        self._store, self._flush, self._look = store, flush, look
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._database = _Thread("engine-database")
         self._users = 0
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self._befores: list[Before] = []
         self._keeper: asyncio.Task[None] | None = None
 
@@ -148,21 +157,34 @@ class Engine:
     async def joined(self, runner: LaneRunner) -> AsyncIterator[None]:
         """Counts a runner among those that are looked after, for the block."""
         self.runners.append(runner)
-        if self._watcher is None:
-            self._watcher = asyncio.create_task(self._watch())
+        self._watchers = self._watchers or [asyncio.create_task(self._flush_forever()), asyncio.create_task(self._look_forever())]
         try:
             yield
         finally:
             self.runners.remove(runner)
             if not self.runners:
-                watcher, self._watcher = self._watcher, None
-                watcher.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watcher
+                watchers, self._watchers = self._watchers, []
+                for watcher in watchers:
+                    watcher.cancel()
+                await asyncio.gather(*watchers, return_exceptions=True)
 
-    async def _watch(self) -> None:
+    async def flush(self, runners: list[LaneRunner]) -> None:
+        """Writes down what runners have found so far; one whose results cannot be written fails."""
+        try:
+            failed = await self.in_database(self._flush, [(runner, runner.taken_results()) for runner in runners])
+        except Exception as error:
+            failed = dict.fromkeys(runners, error)
+        for runner, reason in failed.items():
+            runner.fail(reason)
+
+    async def _flush_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._look_every)
+            await asyncio.sleep(FLUSH_EVERY)
+            await self.flush([runner for runner in self.runners if not runner.failed])
+
+    async def _look_forever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
             try:
                 await self.in_database(self._look, list(self.runners))
                 for runner in self.runners:

@@ -1,8 +1,8 @@
 """The runner of one account's work: takes items of all its running jobs in turn, a handful at a time, and brings each to its end.
 
 The database is the queue. At any moment at most one runner holds an account's lease (leases.py), renewed while it works. Whatever a runner
-stores is stored together with a renewal, and no write is sent before that: one that lost its lease changes nothing any more. All runners of a
-process share one event loop and one database thread (engine.py):
+stores is stored as its holder (bookkeeping.py), and no write is sent before that: one that lost its lease changes nothing any more. All
+runners of a process share one event loop and one database thread (engine.py):
 
     claim -> read, compare -> commit `before` -> write, look -> flush result and counters
 
@@ -37,25 +37,24 @@ from accounts import services
 from accounts.models import Account
 from accounts.providers.base import Patience
 from accounts.providers.errors import CredentialsRejected, NotFound, ProviderError, RateLimited, Unsupported
-from accounts.providers.records import Ref, RemoteConversation
+from accounts.providers.records import Ref
 from accounts.request_log import Recorder, about, item_subject
 
-from . import attempts, breakers, bulk, canary, claims, edits, leases, mirror, titles
+from . import bookkeeping, breakers, claims, edits, leases, titles
+from .bookkeeping import Result
 from .edits import Outcome, Trust
-from .engine import Before, Engine
+from .engine import FLUSH_EVERY, Engine
 from .jobs import sweep_cancelled
 from .leases import LeaseLost, park, unpark
-from .models import AuditEntry, Job, JobItem, Order
-from .states import ItemStatus, Move, remember, transition, transition_all
+from .models import Job, JobItem, Order
+from .states import ItemStatus, Move, transition, transition_all
 
 logger = logging.getLogger(__name__)
 S = ItemStatus
 T = TypeVar("T")
 
 SLICE = 45.0  # seconds of one run; far below the broker's visibility timeout
-FLUSH_EVERY = 0.25
 AT_ONCE = 3  # items under way for each connection
-LOOK_EVERY = 0.1  # at what people ordered meanwhile
 FREE_WITHIN = 0.4  # seconds that a claim outlives its item at most, while the lane works on
 ASK_EVERY = 0.3  # which jobs have work, while those that are known have enough
 GRACE = 2.0  # seconds that what is under way gets to end when the process has to stop
@@ -91,14 +90,6 @@ class Work:
 
 
 current_work: ContextVar[Work] = ContextVar("current_work")
-
-
-@dataclass(slots=True)
-class _Result:
-    work: Work
-    move: Move
-    outcome: Outcome | None = None
-    down: bool = False  # its host is out of order: where the breaker opens, this run counts as no try
 
 
 def run_lane(account_id: Any, stopping: Callable[[], bool] = lambda: False, engine: Engine | None = None) -> bool:
@@ -160,7 +151,7 @@ class LaneRunner:
         self.concurrency = services.pace_of(account).concurrency
         self.deadline = time.monotonic() + SLICE
         self.trust: dict[int, Trust] = {}
-        self.results: list[_Result] = []
+        self.results: list[Result] = []
         self.parked = ""  # the reason for which the rest has to wait for a person
         self.outdated = False  # the account's settings are not those that this run began with
         self.held_until: datetime | None = None  # the provider asked for silence, or its breaker is open
@@ -179,7 +170,6 @@ class LaneRunner:
 
     async def run(self) -> None:
         """Runs until nothing is left to start and everything started has been written down."""
-        self.ended = asyncio.Event()
         try:
             async with (
                 services.connect(self.account, patience=PATIENCE, recorder=self.requests) as provider,
@@ -196,10 +186,9 @@ class LaneRunner:
     async def _run(self) -> None:
         # More items than connections: while one waits for its `before` to be stored, another uses the connection.
         self.gate = asyncio.Semaphore(AT_ONCE * self.concurrency)
-        flusher = asyncio.create_task(self._flush_forever())
         tasks: set[asyncio.Task[None]] = set()
         try:
-            await self._in_database(look, [self])
+            await self._in_database(bookkeeping.look, [self])
             while self._may_start():
                 if len(tasks) < AT_ONCE * self.concurrency:
                     batch = await self._in_database(self._claim, 2 * AT_ONCE * self.concurrency - len(tasks))
@@ -212,8 +201,8 @@ class LaneRunner:
             # After an error too, what is under way ends and is written down.
             self.closing = True
             await self._last(tasks)
-            self.ended.set()
-            await flusher
+            if not self.failed:
+                await self.engine.flush([self])
         if self.failed:
             raise self.failed
 
@@ -271,7 +260,7 @@ class LaneRunner:
             JobItem.objects.filter(pk__in=busy, status=S.PENDING).update(not_before=now + timedelta(seconds=1), reason="busy")
         moves = [Move(item.pk, item.job_id, S.PENDING, S.RUNNING, values={"started_at": item.started_at or now}) for item in free]
         with transaction.atomic():
-            renewed = leases.renew(self.account.pk, self.holder)
+            renewed = leases.renew([(self.account.pk, self.holder)])
             moved = transition(moves, take=self.holder)
         mine = free
         if moved != len(free):  # somebody cancelled meanwhile
@@ -445,23 +434,10 @@ class LaneRunner:
             values["finished_at"] = timezone.now()
             values["after"] = outcome.after if outcome else None
             values["target"] = work.item.target if outcome is None or not work.generates else outcome.after
-        move = Move(work.item.pk, work.item.job_id, S.RUNNING, status, reason, values)
-        self.results.append(_Result(work, move, outcome, breakers.is_down(error)))
+        move = Move(work.item.pk, work.item.job_id, S.RUNNING, status, reason, values, self.holder)
+        self.results.append(Result(work, move, outcome, breakers.is_down(error)))
 
     # --- writing down -------------------------------------------------------------------------------------------------------------
-
-    async def _flush_forever(self) -> None:
-        while not self.failed:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ended.wait(), FLUSH_EVERY)
-            last = self.ended.is_set()
-            results, self.results = self.results, []
-            try:
-                await self._in_database(self._flush, results)
-            except Exception as error:
-                self.fail(error)
-            if last:
-                break
 
     def fail(self, error: BaseException) -> None:
         """Lets the run end with this error; nothing more is stored or sent."""
@@ -473,22 +449,21 @@ class LaneRunner:
         self.fail(LeaseLost())
         return LeaseLost()
 
-    def _flush(self, results: list[_Result]) -> None:
+    def taken_results(self) -> list[Result]:
+        """Returns the results since the last time, for them to be written down."""
+        results, self.results = self.results, []
+        return results
+
+    def heed_host(self, results: list[Result]) -> None:
+        """Tells the breaker of the host how calls went, and lets what only an outage ended go on later."""
         if (held := self.watch.flush()) is not None:
             self.held_until, self.held_reason = held, breakers.REASON
             for result in results:
                 if result.down:
                     breakers.spare(result.move, result.work.item.tries)
-        if results or time.monotonic() - self.renewed > settings.LANE_LEASE / 3:
-            with self.requests.draining() as requests, transaction.atomic():
-                renewed = leases.renew(self.account.pk, self.holder)
-                bulk.insert(requests)
-                attempts.store([(result.move, result.work.begun_at if result.work.begun else None) for result in results], self.holder)
-                self._note(results)
-                transition([result.move for result in results], lease=self.holder)
-                for job in {result.move.job_id: result.work.job for result in results if result.work.job.canary}.values():
-                    canary.judge(job, self.account.pk)
-            self.renewed = renewed
+
+    def after_flush(self, results: list[Result]) -> None:
+        """Gives back the claims of what has been written down, and keeps the others."""
         if results:
             ended = [self.active.pop(result.work.item.pk) for result in results]
             self.done += ended  # given back with the next claim, in one round trip
@@ -505,32 +480,6 @@ class LaneRunner:
                 claims.take(self.account.upstream_identity, list(self.active.values()), self.claimant)
                 self.claims_renewed = time.monotonic()
 
-    def _note(self, results: list[_Result]) -> None:
-        """Writes what a batch of results says elsewhere: the mirror's rows and the audit entries."""
-        found: list[RemoteConversation] = []
-        ours: set[str] = set()
-        entries: list[AuditEntry] = []
-        gone: list[int] = []
-        for result in results:
-            outcome, item = result.outcome, result.work.item
-            if result.move.reason == "gone" and item.conversation_id:
-                gone.append(item.conversation_id)
-            if outcome is None:
-                continue
-            if outcome.remote is not None:
-                found.append(outcome.remote)
-                if outcome.wrote:
-                    ours.add(outcome.remote.remote_id)
-            job = result.work.job
-            entry = edits.audit_entry(job.actor, self.account, (item.conversation_id, item.remote_id), job.action, outcome, job)
-            if entry is not None and result.move.new == outcome.status:  # otherwise an outage spared it, and it goes on
-                entries.append(entry)
-        if found:
-            mirror.upsert(self.account, found, ours=ours)
-        bulk.insert(entries)
-        if gone:
-            mirror.mark_gone(self.account, gone)
-
     def _park(self) -> None:
         """Lets the account's open items wait for a person instead of failing them one by one, unless that person has been quicker."""
         reason = self.parked
@@ -542,45 +491,4 @@ class LaneRunner:
             (park if waits else unpark)(self.account, reason)
 
 
-def look(runners: list[LaneRunner]) -> None:
-    """Tells runners what people did meanwhile: paused an account or gave it other settings, stopped a job.
-
-    Other settings hold from the next run on, which follows at once; items of stopped jobs that have not begun go back.
-    """
-    names = ("pk", "sealed_credentials", "base_url", "rate", "concurrency", "paused_at")
-    accounts = {row["pk"]: row for row in Account.objects.filter(pk__in=[runner.account.pk for runner in runners]).values(*names)}
-    held = {job_id for runner in runners for job_id in runner.jobs}
-    stopped = set(Job.objects.filter(pk__in=held).exclude(order=Order.RUN).values_list("pk", flat=True))
-    for runner in runners:
-        runner.stopped_jobs = stopped
-        now = accounts.get(runner.account.pk)
-        if now and now["paused_at"]:
-            runner.parked = runner.parked or "account_paused"
-        elif now and any(getattr(runner.account, name) != now[name] for name in names[1:-1]):
-            runner.outdated = True
-
-
-def store(befores: list[Before]) -> set[LaneRunner]:
-    """Stores values before, each only once and only while its item is its runner's, together with renewals of the leases.
-
-    Returns the runners that have lost theirs; for these nothing is stored.
-    """
-    lost: set[LaneRunner] = set()
-    with transaction.atomic():
-        for runner in sorted({entry.runner for entry in befores}, key=lambda runner: str(runner.account.pk)):
-            mine = [entry for entry in befores if entry.runner is runner]
-            try:
-                with transaction.atomic():
-                    renewed = leases.renew(runner.account.pk, runner.holder)
-                    for first in (True, False):
-                        rows = [(entry.item_id, entry.target, entry.values) for entry in mine if entry.first is first]
-                        if rows and remember(rows, lease=runner.holder, first=first) != len(rows):
-                            raise LeaseLost
-            except LeaseLost:
-                lost.add(runner)
-            else:
-                runner.renewed = renewed
-    return lost
-
-
-ENGINE = Engine(store, look, LOOK_EVERY)
+ENGINE = Engine(bookkeeping.store, bookkeeping.flush, bookkeeping.look)

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 
-from . import attempts
+from . import attempts, bulk
 from .jobs import sweep_cancelled
 from .models import JobItem, Lane, Order
 from .states import ItemStatus, transition_all
@@ -58,18 +59,17 @@ def acquire(account_id: Any, holder: str) -> bool:
     return bool(taken)
 
 
-def renew(account_id: Any, holder: str) -> float:
-    """Keeps a lane for another length of the lease, from the moment (of `time.monotonic`) that is returned. Raises LeaseLost.
+def renew(held: Sequence[tuple[Any, str]]) -> float:
+    """Keeps lanes, each (account id, holder), for another length of the lease, from the moment (of `time.monotonic`) that is returned.
 
-    Within a transaction, what is stored beside it is stored by its holder.
+    Raises LeaseLost where one of them has another holder. Within a transaction, what is stored beside it is stored by its holder.
     """
     begun = time.monotonic()
     table, until = connection.ops.quote_name(Lane._meta.db_table), connection.ops.adapt_datetimefield_value(timezone.now() + _length())
-    key = Lane._meta.pk.get_db_prep_value(account_id, connection)
-    with connection.cursor() as cursor:  # dozens of times a second: Django would spend more on building it than the database on doing it
-        cursor.execute(f"UPDATE {table} SET lease_until = %s WHERE account_id = %s AND holder = %s", [until, key, holder])
-        if not cursor.rowcount:
-            raise LeaseLost
+    key = Lane._meta.pk.get_db_prep_value
+    rows = [(until, key(account_id, connection), holder) for account_id, holder in sorted(held, key=lambda lane: str(lane[0]))]
+    if bulk.execute(f"UPDATE {table} SET lease_until = %s WHERE account_id = %s AND holder = %s", rows) != len(rows):
+        raise LeaseLost
     return begun
 
 

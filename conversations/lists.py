@@ -20,7 +20,7 @@ from accounts.models import Account, User
 from accounts.providers.errors import ProviderError
 from accounts.providers.schema import Op
 
-from . import jobs
+from . import bulk, jobs
 from .list_files import Entry, Listed, Rejected, read
 from .models import Action, Conversation, Job, JobItem, Order
 
@@ -197,14 +197,12 @@ def _plan(job: Job, action: str, targets: Mapping[int, str], rejected: list[Reje
     job.action = action
     field = VALUES[Action(action)]
     job.items.update(target=None)
-    rows = (
+    rows = [
         (json.dumps({field: targets[conversation]}, ensure_ascii=False), pk)
         for pk, conversation in job.items.order_by("pk").values_list("pk", "conversation_id")
         if conversation in targets
-    )
-    table = connection.ops.quote_name(JobItem._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET target = %s WHERE id = %s", list(rows))
+    ]
+    bulk.execute(f"UPDATE {connection.ops.quote_name(JobItem._meta.db_table)} SET target = %s WHERE id = %s", rows)
     kept = [asdict(wrong) for wrong in rejected[:KEPT]]
     return jobs.plan(job, {"list": name[:100], "rejected": kept, "rejected_count": len(rejected)})
 

@@ -29,6 +29,7 @@ from accounts.providers.errors import NotFound, ProviderError
 from accounts.providers.records import Ref, RemoteConversation
 from accounts.request_log import about
 
+from . import bulk
 from .models import Conversation
 
 logger = logging.getLogger(__name__)
@@ -295,7 +296,7 @@ def upsert(
 @contextmanager
 def _writing(account: Account) -> Iterator[bool]:
     """A transaction in which nobody else writes rows of this account, so that no two wait for each other in a circle; False: it was deleted."""
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         yield bool(Account.objects.select_for_update(no_key=True).filter(pk=account.pk).values_list("pk").first())
 
 
@@ -361,8 +362,7 @@ def _overwrite(rows: list[tuple[Conversation, tuple[Any, ...]]]) -> None:
         fields: list[Any] = [Conversation._meta.get_field(name) for name in names]
         sets = ", ".join(f"{quote(field.column)} = %s" for field in fields)
         values = [(*(field.get_db_prep_save(getattr(row, field.name), connection) for field in fields), row.pk) for row in group]
-        with connection.cursor() as cursor:
-            cursor.executemany(f"UPDATE {quote(Conversation._meta.db_table)} SET {sets} WHERE id = %s", values)
+        bulk.execute(f"UPDATE {quote(Conversation._meta.db_table)} SET {sets} WHERE id = %s", values)
 
 
 def _new_row(account: Account, remote_id: str, generation: int, now: datetime) -> Conversation:

@@ -16,7 +16,7 @@ from django.db.models.functions import Cast
 
 from accounts.models import Account
 
-from . import plans, title_plans
+from . import bulk, plans, title_plans
 from .models import Action, Job, JobItem
 from .plans import Plan
 
@@ -177,15 +177,13 @@ def write_plans(batch: list[Row], *, unread: bool = True) -> None:
         return
     table = connection.ops.quote_name(JobItem._meta.db_table)
     forget = ", checked_at = NULL" if unread else ""
-    with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET expected = %s, target = %s, status = %s, reason = %s{forget} WHERE id = %s", batch)
+    bulk.execute(f"UPDATE {table} SET expected = %s, target = %s, status = %s, reason = %s{forget} WHERE id = %s", batch)
 
 
 def _write_targets(found: Iterable[tuple[str, str, int]]) -> None:
     rows = list(found)
     table = connection.ops.quote_name(JobItem._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET target = %s, reason = %s WHERE id = %s", rows)
+    bulk.execute(f"UPDATE {table} SET target = %s, reason = %s WHERE id = %s", rows)
 
 
 def count_anew() -> None:

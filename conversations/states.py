@@ -17,6 +17,8 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from . import bulk
+
 if TYPE_CHECKING:
     from .models import Job, JobItem
 
@@ -115,7 +117,7 @@ REASONS: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Move:
-    """One item's step; `values` are further columns of the item to set with it."""
+    """One item's step; `values` are further columns of the item to set with it. With `lease` only its holder makes it."""
 
     item_id: int
     job_id: int
@@ -123,6 +125,7 @@ class Move:
     new: ItemStatus
     reason: str = ""
     values: dict[str, Any] = field(default_factory=dict)
+    lease: str | None = None
 
 
 _JSON_COLUMNS = frozenset({"expected", "target", "before", "after"})
@@ -130,7 +133,7 @@ _TIMES = ("not_before", "started_at", "finished_at", "checked_at")
 _COLUMNS = (*sorted(_JSON_COLUMNS), "detail", "http_status", "attempts", "tries", *_TIMES)
 
 
-def transition(moves: Sequence[Move], *, lease: str | None = None, take: str = "", decided: bool = False) -> int:
+def transition(moves: Sequence[Move], *, take: str = "", decided: bool = False) -> int:
     """Writes the moves and the counters of their jobs in one transaction and returns how many rows moved.
 
     Each UPDATE names the old status (and the lease, when given), so a move that somebody else overtook writes nothing and counts
@@ -142,16 +145,16 @@ def transition(moves: Sequence[Move], *, lease: str | None = None, take: str = "
         return 0
     deltas: dict[int, Counter[str]] = {}
     moved = 0
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         _lock(move.job_id for move in moves)
-        for columns, group in _by_columns(moves).items():
-            moved += _update(columns, group, lease, take, deltas)
+        for (columns, leased), group in _alike(moves).items():
+            moved += _update(columns, leased, group, take, deltas)
         _count(deltas)
     return moved
 
 
-def remember(rows: Sequence[tuple[int, dict[str, Any] | None, dict[str, Any]]], *, lease: str, first: bool) -> int:
-    """Stores (item id, target, value before) of running items under their lease and returns how many rows took it.
+def remember(rows: Sequence[tuple[int, dict[str, Any] | None, dict[str, Any], str]], *, first: bool) -> int:
+    """Stores (item id, target, value before) of running items under their lease, the fourth, and returns how many rows took it.
 
     What is stored as the value before stays: where it is there already (`first` is False) only the target is stored.
     """
@@ -160,10 +163,8 @@ def remember(rows: Sequence[tuple[int, dict[str, Any] | None, dict[str, Any]]], 
     table = connection.ops.quote_name(JobItem._meta.db_table)
     column = connection.ops.quote_name("before")
     known, sets = ("IS NULL", f", {column} = %s") if first else ("IS NOT NULL", "")
-    values = [(_adapt("target", target), *([_adapt("before", before)] if first else []), item_id, lease) for item_id, target, before in rows]
-    with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET target = %s{sets} WHERE id = %s AND lease = %s AND {column} {known}", values)
-        return int(cursor.rowcount)
+    values = [(_adapt("target", target), *([_adapt("before", before)] if first else []), item_id, lease) for item_id, target, before, lease in rows]
+    return bulk.execute(f"UPDATE {table} SET target = %s{sets} WHERE id = %s AND lease = %s AND {column} {known}", values)
 
 
 def _lock(job_ids: Iterable[int]) -> None:
@@ -174,35 +175,35 @@ def _lock(job_ids: Iterable[int]) -> None:
         list(Job.objects.select_for_update(no_key=True).filter(pk__in=set(job_ids)).order_by("pk").values_list("pk"))
 
 
-def _by_columns(moves: Iterable[Move]) -> dict[tuple[str, ...], list[Move]]:
-    """Groups moves that one SQL text serves."""
-    groups: dict[tuple[str, ...], list[Move]] = {}
+def _alike(moves: Iterable[Move]) -> dict[tuple[tuple[str, ...], bool], list[Move]]:
+    """Groups moves that one SQL text serves: by the columns that they set, and whether they name a lease."""
+    groups: dict[tuple[tuple[str, ...], bool], list[Move]] = {}
     for move in moves:
         unknown = set(move.values) - set(_COLUMNS)
         if unknown:
             raise ValueError(f"unknown columns {sorted(unknown)}")
-        groups.setdefault(tuple(name for name in _COLUMNS if name in move.values), []).append(move)
+        columns = tuple(name for name in _COLUMNS if name in move.values)
+        groups.setdefault((columns, move.lease is not None), []).append(move)
     return groups
 
 
-def _update(columns: tuple[str, ...], group: list[Move], lease: str | None, take: str, deltas: dict[int, Counter[str]]) -> int:
+def _update(columns: tuple[str, ...], leased: bool, group: list[Move], take: str, deltas: dict[int, Counter[str]]) -> int:
     from .models import JobItem
 
     table = connection.ops.quote_name(JobItem._meta.db_table)
     sets = "".join(f", {connection.ops.quote_name(name)} = %s" for name in columns)
     sql = f"UPDATE {table} SET status = %s, reason = %s, lease = %s{sets} WHERE id = %s AND status = %s"
-    if lease is not None:
+    if leased:
         sql += " AND lease = %s"
     rows = []
     for move in group:
         values = [_adapt(name, move.values[name]) for name in columns]
         kept = take if move.new == S.RUNNING else ""
-        rows.append((move.new.value, move.reason, kept, *values, move.item_id, move.old.value, *([] if lease is None else [lease])))
+        rows.append((move.new.value, move.reason, kept, *values, move.item_id, move.old.value, *([move.lease] if leased else [])))
     with connection.cursor() as cursor:
-        # The total of executemany says whether all of them moved; only where not, find out one by one (rare: a lost lease).
+        # The total says whether all of them moved; only where not, find out one by one (rare: a lost lease).
         with transaction.atomic():
-            cursor.executemany(sql, rows)
-            complete = cursor.rowcount == len(rows)
+            complete = bulk.execute(sql, rows) == len(rows)
             if not complete:
                 transaction.set_rollback(True)
         moved = 0

@@ -116,7 +116,7 @@ def worker() -> Iterator[int]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "SWITCHBOARD_LOG_LEVEL": "INFO", "MALLOC_ARENA_MAX": "2"},  # as `manage.py serve` does
+        env={**os.environ, "SWITCHBOARD_LOG_LEVEL": "INFO", "MALLOC_ARENA_MAX": "2", "CELERY_SKIP_CHECKS": "1"},  # as `manage.py serve` does
     )
     try:
         assert process.stderr is not None

@@ -180,14 +180,12 @@ def test_a_job_smaller_than_its_canary_holds_nothing_back(two, alice):
 def test_a_runner_that_is_killed_in_the_trial_leaves_it_to_the_next_one(two, alice, monkeypatch):
     (simulator, first), _second, job = two
     jobs.start(alice, job, canary=5)
-    judge = canary.judge
 
     def fails(*_arguments):
-        monkeypatch.setattr(canary, "judge", judge)
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(canary, "judge", fails)
-    with pytest.raises(RuntimeError):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(canary, "judge", fails)
         lanes.run_lane(first.pk)
     assert job.items.filter(account=first, reason="canary").count() == 15
     adds_up(job)

@@ -7,7 +7,7 @@ import threading
 import pytest
 from django.core.exceptions import PermissionDenied, ValidationError
 
-from conversations import checks, jobs, lanes, mirror
+from conversations import bookkeeping, checks, jobs, lanes, mirror
 from conversations.engine import Engine
 from conversations.models import AuditEntry, Conversation, Job, JobItem, Lane
 from conversations.states import ItemStatus as S
@@ -301,9 +301,9 @@ def test_a_lost_lease_writes_nothing(at_aurod, alice):
 
     def stolen(befores):
         Lane.objects.filter(account=account).update(holder="a thief")
-        return lanes.store(befores)
+        return bookkeeping.store(befores)
 
-    lanes.run_lane(account.pk, engine=Engine(stolen, lanes.look, lanes.LOOK_EVERY))
+    lanes.run_lane(account.pk, engine=Engine(stolen, bookkeeping.flush, bookkeeping.look))
     job.refresh_from_db()
     assert job.n_applied == 0
     assert not JobItem.objects.exclude(before=None).exists()

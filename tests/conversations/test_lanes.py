@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts import services
 from accounts.limiter import LimiterUnavailable, RedisLimiter
 from accounts.models import Account
-from conversations import claims, jobs, lanes, leases, tasks, wake
+from conversations import bookkeeping, claims, jobs, lanes, leases, tasks, wake
 from conversations.engine import Engine, _Thread
 from conversations.lanes import LaneRunner
 from conversations.models import Job, JobItem, Lane
@@ -39,7 +39,7 @@ def to_end(account: Account) -> None:
 
 def engine(store) -> Engine:
     """One of its own, as another process has it, that stores values before in this way."""
-    return Engine(store, lanes.look, lanes.LOOK_EVERY)
+    return Engine(store, bookkeeping.flush, bookkeeping.look)
 
 
 def in_background(function, *arguments) -> threading.Thread:
@@ -84,7 +84,7 @@ def test_a_runner_that_fails_leaves_nothing_running(begin):
         times.append(1)
         if len(times) == 4:
             raise OperationalError("the database went away")
-        return lanes.store(befores)
+        return bookkeeping.store(befores)
 
     with pytest.raises(OperationalError):
         lanes.run_lane(account.pk, engine=engine(failing))
@@ -99,11 +99,11 @@ def test_a_runner_that_fails_leaves_nothing_running(begin):
 def test_a_runner_that_cannot_write_down_results_sends_nothing_more_and_nothing_twice(begin, monkeypatch):
     simulator, account, job = begin(latency=0.02)
 
-    def failing(self, results):
+    def failing(_account, results):
         if results:
             raise OperationalError("the database went away")
 
-    monkeypatch.setattr(LaneRunner, "_flush", failing)
+    monkeypatch.setattr(bookkeeping, "_mirror", failing)
     with pytest.raises(OperationalError):
         lanes.run_lane(account.pk)
     job.refresh_from_db()
@@ -222,7 +222,7 @@ def test_a_runner_that_slept_through_its_lease_wakes_to_find_its_work_done(begin
         if Job.objects.get(pk=job.pk).n_applied:
             asleep.set()
             wake_up.wait(20)
-        return lanes.store(befores)
+        return bookkeeping.store(befores)
 
     sleeper = in_background(partial(lanes.run_lane, account.pk, engine=engine(sleepy)))  # as in another process
     assert asleep.wait(20)
@@ -425,7 +425,7 @@ def test_a_value_that_nobody_waits_for_any_more_is_not_stored():
 
 @pytest.mark.django_db
 def test_a_database_that_closed_its_connection_is_found_again_while_lanes_go_on():
-    own = engine(lanes.store)
+    own = engine(bookkeeping.store)
 
     def ask(sql):
         with connection.cursor() as cursor:
@@ -470,12 +470,43 @@ def test_one_thread_serves_the_database_however_many_ask_for_it_first(monkeypatc
     assert len(begun) == 1
 
 
+def test_lanes_write_results_down_together_and_one_that_cannot_spoils_no_other(begin, monkeypatch):
+    (_first, ill, one), (second, well, other) = begin(40, latency=0.05), begin(40, latency=0.05, label="another")
+    write, together = bookkeeping._write, []
+
+    def refusing(batch):
+        """From the first time that both have results on, the database refuses those of one of them."""
+        with_results = {runner.account.pk for runner, results in batch if results}
+        together.extend([True] if with_results == {ill.pk, well.pk} else [])
+        if together and ill.pk in with_results:
+            raise OperationalError("deadlock detected")
+        write(batch)
+
+    monkeypatch.setattr(bookkeeping, "_write", refusing)
+    shared = engine(bookkeeping.store)
+    ends: list[object] = []
+
+    def run(account):
+        try:
+            lanes.run_lane(account.pk, engine=shared)
+        except OperationalError:
+            ends.append(account.pk)
+
+    for thread in [in_background(run, account) for account in (ill, well)]:
+        thread.join(30)
+    assert together and ends == [ill.pk]
+    is_over(other, second)
+    one.refresh_from_db()
+    assert one.n_running == 0 and one.n_pending > 0  # handed back
+    adds_up(one)
+
+
 def test_nothing_is_sent_by_who_may_have_lost_the_lease_since_the_value_before_was_stored(begin):
     """The machine slept between the two: the next runner may be at work by now."""
     simulator, account, job = begin(3)
 
     def asleep(befores):
-        lost = lanes.store(befores)
+        lost = bookkeeping.store(befores)
         for entry in befores:
             entry.runner.renewed -= settings.LANE_LEASE + 1
         return lost

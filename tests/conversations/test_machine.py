@@ -187,7 +187,7 @@ class Machine:
             self.a_runner_comes(lane)
         ready = list(JobItem.objects.ready(timezone.now()).filter(account=self.accounts[lane]).order_by("ordinal")[:most])
         moves = [Move(item.pk, item.job_id, S.PENDING, S.RUNNING) for item in ready]
-        leases.renew(self.accounts[lane].pk, self.holders[lane])
+        leases.renew([(self.accounts[lane].pk, self.holders[lane])])
         assert transition(moves, take=self.holders[lane]) == len(moves)
         assert transition(moves, take=self.holders[lane]) == 0  # taken once
 
@@ -203,9 +203,9 @@ class Machine:
         for item, (new, number) in zip(self.held(lane), outcomes, strict=False):
             reasons = REASONS.get(new, [""])
             values = {"finished_at": timezone.now()} if new in ENDED else {}
-            moves.append(Move(item.pk, item.job_id, S.RUNNING, new, reasons[number % len(reasons)], values))
-        assert transition(moves, lease=self.holders.get(lane, "nobody")) == len(moves)
-        assert transition(moves, lease=self.holders.get(lane, "nobody")) == 0  # told twice, counted once
+            moves.append(Move(item.pk, item.job_id, S.RUNNING, new, reasons[number % len(reasons)], values, self.holders.get(lane, "nobody")))
+        assert transition(moves) == len(moves)
+        assert transition(moves) == 0  # told twice, counted once
 
     @event(weight=4, most=st.integers(1, 4), remembered=st.integers(0, 3), outcomes=outcomes)
     def work(self, most: int, remembered: int, outcomes: list[tuple[S, int]]) -> None:
@@ -219,8 +219,8 @@ class Machine:
     def settle_with_some_that_are_not_its_own(self, lane: int, places: set[int]) -> None:
         items = self.picked(places)
         own = [item for item in items if item.lease and item.lease == self.holders.get(lane)]
-        moves = [Move(item.pk, item.job_id, S.RUNNING, S.UNCHANGED) for item in items]
-        assert transition(moves, lease=self.holders.get(lane, "nobody")) == len(own)
+        moves = [Move(item.pk, item.job_id, S.RUNNING, S.UNCHANGED, lease=self.holders.get(lane, "nobody")) for item in items]
+        assert transition(moves) == len(own)
 
     @event(lane=one_lane, suspended=st.booleans(), noticed=st.booleans())
     def leave(self, lane: int, suspended: bool, noticed: bool) -> None:
@@ -244,10 +244,10 @@ class Machine:
         if Lane.objects.filter(account=self.accounts[lane], holder=holder).exists():  # nobody was there meanwhile: it may still hand back
             leases.reap()
         with pytest.raises(LeaseLost), transaction.atomic():
-            leases.renew(self.accounts[lane].pk, holder)
+            leases.renew([(self.accounts[lane].pk, holder)])
         now = self.statuses()
-        moves = [Move(item.pk, item.job_id, S.RUNNING, new) for item in self.picked(places)]
-        assert transition(moves, lease=holder) == 0
+        moves = [Move(item.pk, item.job_id, S.RUNNING, new, lease=holder) for item in self.picked(places)]
+        assert transition(moves) == 0
         assert leases.release(self.accounts[lane].pk, holder) is False
         assert self.statuses() == now
 

@@ -242,7 +242,7 @@ def test_orders_and_lanes_never_wait_for_each_other_in_a_circle(connected, alice
         moves = [Move(item.pk, item.job_id, S.PENDING, S.RUNNING) for item in items[:10]]
         transition(moves, take="me")
         ended = random.choice([S.PENDING, S.FAILED, S.NOT_APPLIED])
-        transition([Move(move.item_id, move.job_id, S.RUNNING, ended) for move in reversed(moves)], lease="me")
+        transition([Move(move.item_id, move.job_id, S.RUNNING, ended, lease="me") for move in reversed(moves)])
 
     def like_people() -> None:
         job = random.choice(works)

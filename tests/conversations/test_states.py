@@ -76,8 +76,8 @@ def test_a_batch_moves_those_that_still_stand_where_it_says_and_counts_only_thes
     assert transition(begun, take="second") == ITEMS - 3  # some were overtaken: the rest moves all the same
     job.refresh_from_db()
     assert job.n_running == ITEMS and Counter(job.items.values_list("lease", flat=True)) == {"first": 3, "second": ITEMS - 3}
-    ended = [Move(item.pk, job.pk, S.RUNNING, S.APPLIED, values={"after": {"title": "é😀"}}) for item in items]
-    assert transition(ended, lease="first") == 3
+    ended = [Move(item.pk, job.pk, S.RUNNING, S.APPLIED, values={"after": {"title": "é😀"}}, lease="first") for item in items]
+    assert transition(ended) == 3
     job.refresh_from_db()
     assert (job.n_applied, job.n_running) == (3, ITEMS - 3)
     assert job.items.filter(status=S.APPLIED).first().after == {"title": "é😀"}
