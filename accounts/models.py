@@ -105,6 +105,27 @@ class Membership(models.Model):
         return f"{self.user} · {self.team} · {self.role}"
 
 
+class Invitation(models.Model):
+    """A link that lets whoever holds it join a team, once. What is stored opens nothing: only a digest of the link's secret."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="invitations")
+    role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.OPERATOR)
+    email = models.EmailField(_("e-mail address"), blank=True)  # when given, only this person may accept
+    digest = models.CharField(max_length=64, unique=True, editable=False)  # SHA-256 of the secret in the link, in hex
+    invited_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    accepted_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    accepted_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.team} · {self.role}"
+
+
 class Health(models.TextChoices):
     """What the last calls say about an account."""
 
@@ -170,6 +191,11 @@ class Account(models.Model):
     cause_detail = models.CharField(max_length=400, blank=True, editable=False)
     last_success_at = models.DateTimeField(null=True, blank=True, editable=False)
     paused_at = models.DateTimeField(null=True, blank=True, editable=False)
+    checked_at = models.DateTimeField(null=True, blank=True, editable=False)  # when it was last asked who it is
+    check_after = models.DateTimeField(null=True, blank=True, editable=False)  # not on a schedule before this; None: when its turn comes
+
+    colour = models.CharField(_("colour"), max_length=10, blank=True)
+    note = models.TextField(_("note"), max_length=2000, blank=True)
 
     concurrency = models.PositiveSmallIntegerField(_("requests at once"), null=True, blank=True)
     rate = models.FloatField(_("requests per second"), null=True, blank=True)
@@ -207,6 +233,62 @@ class Account(models.Model):
     def is_syncing(self) -> bool:
         """True while a reading is waiting or running."""
         return self.sync_state in (SyncState.QUEUED, SyncState.RUNNING)
+
+
+class ShareLevel(models.TextChoices):
+    """What a team may do with a shared account."""
+
+    READ = "read", _("Read")
+    USE = "use", _("Use")
+
+
+class AccountShare(models.Model):
+    """An account that a team may read or use; its credential stays its owner's."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="shares")
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="shares")
+    level = models.CharField(_("access"), max_length=4, choices=ShareLevel.choices, default=ShareLevel.READ)
+    shared_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "team"], name="shared_once_per_team")]
+
+    def __str__(self) -> str:
+        return f"{self.account} · {self.team} · {self.level}"
+
+
+class AccountLabel(models.Model):
+    """A word by which accounts are grouped and filtered."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="labels")
+    name = models.CharField(max_length=40)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["account", "name"], name="label_once_per_account")]
+        indexes = [models.Index(fields=["name"], name="account_label_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HealthDay(models.Model):
+    """How an account was on one day (UTC): how many checks it had, how many failed, and the worst that was seen."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="health_days")
+    day = models.DateField()
+    checks = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    worst = models.CharField(max_length=20, choices=Health.choices, default=Health.UNKNOWN)
+    cause = models.CharField(max_length=60, blank=True)  # kind of the worst error
+
+    class Meta:
+        ordering = ["day"]
+        constraints = [models.UniqueConstraint(fields=["account", "day"], name="one_row_per_day")]
+
+    def __str__(self) -> str:
+        return f"{self.account} · {self.day} · {self.worst}"
 
 
 class CatalogueModel(models.Model):

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Left
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import Account
+from accounts.models import Account, Team
 
 from .querysets import ConversationQuerySet, JobItemQuerySet, JobQuerySet
 from .states import ItemStatus
@@ -328,6 +328,7 @@ class AuditEntry(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.SET_NULL, null=True, related_name="audit")
     remote_id = models.CharField(max_length=200, blank=True)
     job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, related_name="audit")
+    team = models.ForeignKey(Team, on_delete=models.SET_NULL, null=True, related_name="+")  # of what concerns a team: members, sharing
     what = models.CharField(max_length=40)
     result = models.CharField(max_length=12, choices=Result.choices)
     reason = models.CharField(max_length=40, blank=True)
@@ -340,6 +341,8 @@ class AuditEntry(models.Model):
         indexes = [
             models.Index(fields=["conversation", "-id"], name="audit_conversation"),
             models.Index(fields=["account", "at"], name="audit_account"),
+            models.Index(fields=["actor", "-id"], name="audit_actor"),
+            models.Index(fields=["team", "-id"], name="audit_team"),
         ]
 
     RESULTS: ClassVar[frozenset[str]] = frozenset(Result.values)
