@@ -66,6 +66,7 @@ CAUSES: dict[str, tuple[Any, Any]] = {
     "needs_first_message": ("", _("Nothing to do: the job reads it before it makes the title.")),
     "not_sent": (OURS, _BY_ITSELF),
     "interrupted": (OURS, _BY_ITSELF),
+    "worker_lost": (OURS, _("Tell whoever runs this server; the log of the worker has more.")),
     "not_there": ("", _NOTHING),
     "busy": (OURS, _BY_ITSELF),
     "provider_error": (PROVIDER, _RETRY),

@@ -304,6 +304,7 @@ def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "trials": canary_presenters.trial_rows(job),
         "kept_until": retention.kept_until(job),
         "again_key": secrets.token_hex(16),
+        "undo_key": secrets.token_hex(16),
         "offline": offline,
         "stuck": stuck,
         "last_worker": workers.last_seen() if offline else None,

@@ -239,7 +239,8 @@ def job_undo(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         if request.POST.get("which") == "ticked" and not ticked:
             raise ValidationError(_("Tick the rows that are to be undone."))
-        draft = undo.undo(_user(request), job, ticked if request.POST.get("which") == "ticked" else None)
+        chosen = ticked if request.POST.get("which") == "ticked" else None
+        draft = undo.undo(_user(request), job, chosen, key=jobs.intent(request.POST.get("key", ""), *map(str, chosen or [])))
     except ValidationError as error:
         if wants_fragment(request):
             return hx_toast(HttpResponse(status=204), " ".join(error.messages), "danger")

@@ -6,8 +6,10 @@ expects and aims at; checking reads the provider and corrects that. Nothing here
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,27 +58,47 @@ def create(
     """
     if action not in dict(Action.composable()):
         raise ValidationError(_("There is no action “%(action)s”.") % {"action": action})
+    editable = conversations.editable_by(user).order_by("account_id", "rank", "-sort_at", "-pk")  # type: ignore[attr-defined]
+
+    def make() -> Job:
+        job = Job.objects.create(actor=user, action=action, selection=selection or {}, params=params or {}, key=key or None)
+        return filled(job, _insert_items(job, editable), _("Nothing is selected that you may change."))
+
+    return once(user, key, make)
+
+
+def once(user: User, key: str, make: Callable[[], Job]) -> Job:
+    """Returns the job that `make` makes with this key in one transaction, or the one that was made with it before, or at the same moment."""
     if len(key) > KEY_LENGTH:
         raise ValidationError(_("This submit cannot be read; reload the page and try again."))
     made = Job.objects.filter(actor=user, key=key).first() if key else None
     if made is not None:
         return made
-    editable = conversations.editable_by(user).order_by("account_id", "rank", "-sort_at", "-pk")  # type: ignore[attr-defined]
     try:
         with transaction.atomic():
-            job = Job.objects.create(actor=user, action=action, selection=selection or {}, params=params or {}, key=key or None)
-            count = _insert_items(job, editable)
-            if not count:
-                raise ValidationError(_("Nothing is selected that you may change."))
-            Job.objects.filter(pk=job.pk).update(n_pending=count)
-            job.n_pending = count
+            planning.hold(user)
+            job = make()
     except IntegrityError:
         made = Job.objects.filter(actor=user, key=key).first() if key else None
         if made is None:
             raise
-        return made  # the same submit, a moment earlier
-    if count >= planning.MANY:
+        return made
+    if job.n_pending >= planning.MANY:
         planning.count_anew()
+    return job
+
+
+def intent(key: str, *what: str) -> str:
+    """Returns the key of one page's submit of just this: after "Back" something else may be submitted from the same page."""
+    return hashlib.sha256(json.dumps([key, *what]).encode()).hexdigest() if key else ""
+
+
+def filled(job: Job, count: int, empty: str) -> Job:
+    """Notes how many items a new draft has got; raises ValidationError with this sentence when there are none."""
+    if not count:
+        raise ValidationError(empty)
+    Job.objects.filter(pk=job.pk).update(n_pending=count)
+    job.n_pending = count
     return job
 
 

@@ -59,7 +59,6 @@ FREE_WITHIN = 0.4  # seconds that a claim outlives its item at most, while the l
 ASK_EVERY = 0.3  # which jobs have work, while those that are known have enough
 GRACE = 2.0  # seconds that what is under way gets to end when the process has to stop
 HOLD_ABOVE = 5.0  # seconds of silence asked for, from which on the lane ends instead of letting its items wait
-MAX_ATTEMPTS = 6
 PATIENCE = Patience(attempts=3, seconds=30.0)
 
 
@@ -377,7 +376,7 @@ class LaneRunner:
         elif isinstance(outcome.error, CredentialsRejected):
             self._refused(outcome.error)
             self._settle(work, S.WAITING, self.parked, error=outcome.error)
-        elif work.item.tries + 1 < MAX_ATTEMPTS:
+        elif work.item.tries + 1 < leases.MAX_TRIES:
             self._retry_later(work, outcome.error, "outcome_unknown")  # the next run reads before it writes
         else:
             self._settle(work, outcome.status, outcome.reason, outcome=outcome)
@@ -395,7 +394,7 @@ class LaneRunner:
         elif isinstance(error, RateLimited) and error.status is None:
             work.begun = False  # our own pace keeps it back: nobody refused it
             self._retry_later(work, error, error.kind)
-        elif error.retryable and work.item.tries + 1 < MAX_ATTEMPTS:
+        elif error.retryable and work.item.tries + 1 < leases.MAX_TRIES:
             self._retry_later(work, error, error.kind)
         else:
             # What an earlier run may have sent was not looked at: why not says nothing about what became of it.

@@ -27,6 +27,7 @@ from .models import JobItem, Lane, Order
 from .states import ItemStatus, transition_all
 
 S = ItemStatus
+MAX_TRIES = 6  # runs of an item since a person last decided
 
 
 class LeaseLost(Exception):
@@ -92,7 +93,12 @@ def _hand_back(account_id: Any) -> None:
     items = JobItem.objects.filter(account_id=account_id)
     attempts.note_lost(items)
     again: dict[str, Any] = {"attempts": F("attempts") + 1, "tries": F("tries") + 1}
-    transition_all(items.filter(before__isnull=True), S.RUNNING, S.PENDING, reason="not_sent", **again)
+    unsent = items.filter(before__isnull=True)
+    # What its worker died of time and again is not tried for ever: it may be what kills them.
+    over = {"tries__gte": MAX_TRIES - 1}
+    transition_all(unsent.filter(**over), S.RUNNING, S.FAILED, reason="worker_lost", finished_at=timezone.now(), **again)
+    transition_all(items.filter(**over), S.RUNNING, S.FAILED, reason="outcome_unknown", finished_at=timezone.now(), **again)
+    transition_all(unsent, S.RUNNING, S.PENDING, reason="not_sent", **again)
     transition_all(items, S.RUNNING, S.PENDING, reason="interrupted", **again)
 
 

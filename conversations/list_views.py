@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from django import forms
@@ -12,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
-from . import list_files, lists
+from . import jobs, list_files, lists
 from .models import Action, Job, Order
 
 
@@ -69,10 +70,18 @@ def job_from_list(request: HttpRequest, pk: int | None = None) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         action, text, user = form.cleaned_data["action"], form.cleaned_data["lines"], request.user
         try:
-            made = lists.begin(user, action, text, name=form.name) if job is None else lists.apply(user, job, action, text, name=form.name)  # type: ignore[arg-type]
+            if job is None:
+                key = jobs.intent(request.POST.get("key", ""), action, text)
+                made = lists.begin(user, action, text, name=form.name, key=key)  # type: ignore[arg-type]
+            else:
+                made = lists.apply(user, job, action, text, name=form.name)  # type: ignore[arg-type]
             return redirect("job_detail", made.pk)
         except ValidationError as error:
             form.add_error(form.source, error)
     context = {"form": form, "job": job, "total": job.total if job else 0, "actions": Action.composable()}
-    context |= {"limit_lines": list_files.MAX_LINES, "limit_size": list_files.MAX_BYTES // 1_000_000}
+    context |= {
+        "key": request.POST.get("key") or secrets.token_hex(16),
+        "limit_lines": list_files.MAX_LINES,
+        "limit_size": list_files.MAX_BYTES // 1_000_000,
+    }
     return render(request, "jobs/from_list.html", context, status=422 if form.errors else 200)

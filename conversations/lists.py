@@ -160,16 +160,19 @@ def _parts(values: list[Any]) -> Iterator[list[Any]]:
 # --- the job ------------------------------------------------------------------------------------------------------------------------
 
 
-def begin(user: User, action: str, text: str, *, name: str = "") -> Job:
+def begin(user: User, action: str, text: str, *, name: str = "", key: str = "") -> Job:
     """Returns the planned draft of exactly the conversations that the list names and the person may change.
 
-    Raises ValidationError when the list cannot be read or none of its lines can be carried out.
+    `key` is that of `jobs.create`. Raises ValidationError when the list cannot be read or none of its lines can be carried out.
     """
     targets, rejected = _matched(user, action, text, None)
-    with transaction.atomic():
-        rows = Conversation.objects.filter(pk__in=list(targets))
-        job = jobs.create(user, action, rows, selection={"by": "list", "name": name})
+    rows = Conversation.objects.filter(pk__in=list(targets))
+
+    def make() -> Job:
+        job = jobs.create(user, action, rows, selection={"by": "list", "name": name}, key=key)
         return _plan(job, action, targets, rejected, name)
+
+    return jobs.once(user, key, make)
 
 
 def apply(user: User, job: Job, action: str, text: str, *, name: str = "") -> Job:

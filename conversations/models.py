@@ -198,11 +198,11 @@ class Job(models.Model):
 class JobItem(models.Model):
     """One conversation within a job. `before` is what the read just before our first write saw and is never overwritten."""
 
-    # The database guards the account alone, for it would look up a large draft's references row by row, longer than all the rest of it takes:
-    # items are only made in the transaction that makes their job, and rows of the mirror only go with their account.
+    # The database would look up these references of a large draft row by row, longer than all the rest of it takes. Instead, items are only made
+    # in the transaction that makes their job, which holds their accounts (planning.hold), and rows of the mirror only go with their account.
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="items", db_constraint=False, db_index=False)  # item_status has it
     ordinal = models.PositiveIntegerField()  # from 1, the {n} of a title template
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, db_index=False)  # item_lane has it
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, db_constraint=False, db_index=False)  # item_lane has it
     conversation = models.ForeignKey(Conversation, on_delete=models.SET_NULL, null=True, db_constraint=False)
     remote_id = models.CharField(max_length=200)
     title = models.TextField(blank=True)  # as it was when selected, to find and to name it

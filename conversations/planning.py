@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import F, QuerySet, TextField
 from django.db.models.functions import Cast
 
-from accounts.models import Account
+from accounts.models import Account, User
 
 from . import bulk, plans, title_plans
 from .models import Action, Job, JobItem
@@ -186,8 +186,17 @@ def _write_targets(found: Iterable[tuple[str, str, int]]) -> None:
     bulk.execute(f"UPDATE {table} SET target = %s, reason = %s WHERE id = %s", rows)
 
 
+def hold(user: User) -> None:
+    """Keeps the accounts that a person may change from being deleted until the end of the transaction, as a reference to them would."""
+    if connection.vendor == "postgresql":
+        editable = list(Account.objects.editable_by(user).order_by("pk").values_list("pk", flat=True))
+        with connection.cursor() as cursor:
+            table = connection.ops.quote_name(Account._meta.db_table)
+            cursor.execute(f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE", [editable])
+
+
 def count_anew() -> None:
     """Lets PostgreSQL see that its table of items has grown by many; until it does, it plans for a few rows and reads them over and over."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute(f"ANALYZE {connection.ops.quote_name(JobItem._meta.db_table)}")
+            cursor.execute(f"ANALYZE {connection.ops.quote_name(JobItem._meta.db_table)} (job_id, account_id, status)")

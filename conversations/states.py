@@ -105,6 +105,7 @@ REASONS: dict[str, Any] = {
     "needs_first_message": _("Waiting for the first message."),
     "not_sent": _("The change had not been sent yet when it was interrupted."),
     "interrupted": _("It was interrupted after the change may have been sent; a look will tell."),
+    "worker_lost": _("Its worker died each time that it was tried; nothing had been sent."),
     "not_there": _("Cancelled after it had begun; a look showed that the change is not there."),
     "busy": _("Another change of ours to the same conversation is under way."),
     "left_out": _("It was left out in the preview."),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, PermissionDenied, ValidationError
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import F, QuerySet, Window
 from django.db.models.functions import Coalesce, RowNumber
 from django.utils.translation import gettext as _
@@ -38,10 +38,10 @@ def undoable(job: Job) -> int:
     return job.n_applied if job.order != Order.DRAFT and job.finished_at is not None else 0
 
 
-def undo(user: User, job: Job, chosen: Iterable[int] | QuerySet[Any] | None = None) -> Job:
+def undo(user: User, job: Job, chosen: Iterable[int] | QuerySet[Any] | None = None, *, key: str = "") -> Job:
     """Returns the planned draft that undoes a finished or cancelled job: all that it changed, or the `chosen` items of it (ids, or a query).
 
-    Of these the ones that the user may change. Raises PermissionDenied, and ValidationError while the job goes on or when nothing is left.
+    Of these the ones that the user may change. `key` is that of `jobs.create`. Raises PermissionDenied, and ValidationError while the job goes on or when nothing is left.
     """
     if not Job.objects.editable_by(user).filter(pk=job.pk).exists():
         raise PermissionDenied
@@ -49,16 +49,17 @@ def undo(user: User, job: Job, chosen: Iterable[int] | QuerySet[Any] | None = No
     if job.order == Order.DRAFT or job.finished_at is None:
         raise ValidationError(_("Only a job that has ended can be undone."))
     items = changed(job).filter(account__in=Account.objects.editable_by(user))
-    with transaction.atomic():
-        draft = Job.objects.create(actor=user, action=Action.RESTORE, undo_of=job, selection={"undo_of": job.pk, "chosen": chosen is not None})
+
+    def make() -> Job:
+        selection = {"undo_of": job.pk, "chosen": chosen is not None}
+        draft = Job.objects.create(actor=user, action=Action.RESTORE, undo_of=job, selection=selection, key=key or None)
         count = 0
         for part in _parts(items, chosen):
             count += _insert_items(draft, part, count)
-        if not count:
-            raise ValidationError(_("There is nothing to undo: this job changed none of these conversations, or you may not change them."))
-        Job.objects.filter(pk=draft.pk).update(n_pending=count)
-        draft.n_pending = count
-    return jobs.plan(draft, {})
+        nothing = _("There is nothing to undo: this job changed none of these conversations, or you may not change them.")
+        return jobs.plan(jobs.filled(draft, count, nothing), {})
+
+    return jobs.once(user, key, make)
 
 
 def _parts(items: QuerySet[JobItem], chosen: Iterable[int] | QuerySet[Any] | None) -> Iterator[QuerySet[JobItem]]:

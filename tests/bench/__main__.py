@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 import time
 import traceback
@@ -47,6 +48,7 @@ def main() -> int:
     quick = given.quick
     rounds = given.rounds or (1 if quick else 3)
     items = given.items or (320 if quick else 4000)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends as well
     began = time.monotonic()
     report = Report(tell=lambda text: print(f"[{time.monotonic() - began:4.0f} s] {text}", file=sys.stderr, flush=True))
     broken = 0

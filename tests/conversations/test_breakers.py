@@ -310,7 +310,7 @@ def test_an_outage_fails_nothing_and_lets_only_probes_through(at_modelrouter, mo
         assert not any(call.write for call in simulator.log[sent:])
         job.refresh_from_db()
         assert job.n_failed == job.n_unknown == job.n_running == 0
-        assert tries_of(job) == tries and max(tries) < lanes.MAX_ATTEMPTS, "nothing is used up while it is open"
+        assert tries_of(job) == tries and max(tries) < leases.MAX_TRIES, "nothing is used up while it is open"
         until(lambda: Lane.objects.filter(blocked_reason="breaker", blocked_until__isnull=False).exists())
         simulator.clear_faults()
         until(lambda: jobs.Job.objects.get(pk=job.pk).finished_at)

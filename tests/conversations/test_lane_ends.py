@@ -127,6 +127,21 @@ def test_a_cancelled_job_ends_although_its_credential_died_in_the_middle(begin, 
     adds_up(job)
 
 
+def test_what_kills_every_worker_that_tries_it_is_not_tried_for_ever(begin):
+    _simulator, account, job = begin(3)
+    unsent, sent, other = job.items.order_by("pk")
+    for turn in range(leases.MAX_TRIES):
+        JobItem.objects.filter(pk=sent.pk).update(before=sent.expected)
+        assert leases.acquire(account.pk, "a runner that will be killed")
+        assert transition([Move(item.pk, job.pk, S.PENDING, S.RUNNING) for item in (unsent, sent)], take="a runner that will be killed") == 2, turn
+        Lane.objects.update(lease_until=LONG_AGO)
+        leases.reap()
+    found = {item.pk: (item.status, item.reason) for item in job.items.all()}
+    assert found == {unsent.pk: ("failed", "worker_lost"), sent.pk: ("failed", "outcome_unknown"), other.pk: ("pending", "")}
+    assert job.items.get(pk=unsent.pk).finished_at
+    adds_up(Job.objects.get(pk=job.pk))
+
+
 def test_what_was_interrupted_is_looked_at_before_a_cancelled_job_calls_it_not_started(begin, alice):
     simulator, account, job = begin(4)
     arrived, lost, refused, untouched = job.items.order_by("pk")
@@ -278,7 +293,7 @@ def test_a_cancelled_job_calls_nothing_not_started_that_may_have_been_sent(begin
 
 def test_what_an_outage_spared_leaves_no_failure_in_the_audit_log(begin, monkeypatch):
     simulator, account, job = begin(1)
-    JobItem.objects.update(tries=lanes.MAX_ATTEMPTS - 1)
+    JobItem.objects.update(tries=leases.MAX_TRIES - 1)
     simulator.add_fault("error", writes_only=True, times=1000)
     simulator.add_fault("error", method="GET", path="/conversations/", skip=1, times=1000)
     monkeypatch.setattr(breakers.Watch, "flush", lambda watch: timezone.now() if any(watch.seen) else None)

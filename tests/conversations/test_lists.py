@@ -183,6 +183,15 @@ def test_of_100_lines_with_two_bad_ids_and_a_duplicate_97_are_in_the_preview(sho
     assert job.items.get(conversation=ids[0]).target["title"] == f"新标题 {ids[0]}"
 
 
+def test_a_list_that_is_sent_twice_makes_one_job_and_another_list_from_the_same_page_another(shop, client):
+    first, second = shop.conversations.order_by("pk")[:2]
+    given = {"action": "set-title", "text": f"id,title\n{first.pk},one", "key": "a page"}
+    answers = {client.post(reverse("job_from_list"), given).url for _turn in range(2)}
+    assert answers == {reverse("job_detail", args=[Job.objects.get().pk])}
+    client.post(reverse("job_from_list"), given | {"text": f"id,title\n{second.pk},two"})
+    assert Job.objects.count() == 2 and 'name="key"' in text_of(client.get(reverse("job_from_list")))
+
+
 def test_every_reason_for_leaving_a_line_out(shop, alice):
     theirs = account_of(make_user("bob@example.com"), "secret", label="theirs")
     rows = list(shop.conversations.order_by("pk"))

@@ -7,11 +7,14 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 
+from accounts import services
+from accounts.models import Account
 from config.celery import app
 from conversations import jobs, lanes, retention
 from conversations.lanes import LaneRunner
@@ -84,26 +87,53 @@ def test_submits_at_the_same_moment_make_one_job(place, alice):
     assert answers == [reverse("job_compose", args=[job.pk])] * 2 and job.items.count() == job.total == 30
 
 
+def test_an_account_that_is_deleted_while_a_draft_is_made_leaves_no_item_behind(place, alice, monkeypatch):
+    """No constraint of the database guards items; the transaction that makes them holds their accounts instead."""
+    _simulator, account = place
+    inserted, go_on = threading.Event(), threading.Event()
+    insert = jobs._insert_items
+
+    def slow(job, rows):
+        count = insert(job, rows)
+        inserted.set()
+        assert go_on.wait(20)
+        return count
+
+    monkeypatch.setattr(jobs, "_insert_items", slow)
+    maker = in_background(lambda: jobs.create(alice, "set-title", account.conversations.all()))
+    assert inserted.wait(20)
+    deleter = in_background(services.delete_account, account)
+    deleter.join(0.5)
+    assert deleter.is_alive()
+    go_on.set()
+    maker.join(20)
+    deleter.join(20)
+    assert Job.objects.count() == 1 and not JobItem.objects.exists() and not Account.objects.filter(pk=account.pk).exists()
+
+
 def test_of_two_that_did_not_see_each_other_the_second_gets_the_job_of_the_first(place, alice, monkeypatch):
     _simulator, account = place
     both_looked = threading.Barrier(2, timeout=20)
     inserted: list[int] = []
     insert = jobs._insert_items
 
-    class Rows:
-        """A selection that is asked for after the look for an earlier job and before the transaction."""
+    class Waiting:
+        """Lets both look for an earlier job before either begins its transaction."""
 
-        def editable_by(self, user):
+        @staticmethod
+        def atomic():
             both_looked.wait()
-            return account.conversations.editable_by(user)
+            return transaction.atomic()
 
     def noting(job, rows):
         inserted.append(job.pk)
         return insert(job, rows)
 
     monkeypatch.setattr(jobs, "_insert_items", noting)
+    monkeypatch.setattr(jobs, "transaction", Waiting)
     made: list[int] = []
-    threads = [in_background(lambda: made.append(jobs.create(alice, "set-title", Rows(), key="one").pk)) for _turn in range(2)]
+    rows = account.conversations.all()
+    threads = [in_background(lambda: made.append(jobs.create(alice, "set-title", rows, key="one").pk)) for _turn in range(2)]
     for thread in threads:
         thread.join(60)
     job = Job.objects.get()

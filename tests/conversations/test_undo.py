@@ -318,6 +318,15 @@ def test_an_ended_job_offers_its_undo_and_the_links_lead_both_ways(switched, ali
     assert f"Undo {job}" in text_of(client.get(reverse("job_list")))
 
 
+def test_an_undo_that_is_sent_twice_makes_one_draft_and_another_choice_from_the_same_page_another(switched, client):
+    _simulator, _account, job = switched
+    address = reverse("job_undo", args=[job.pk])
+    answers = {client.post(address, {"which": "all", "key": "one"}).url for _turn in range(2)}
+    assert answers == {reverse("job_detail", args=[Job.objects.get(undo_of=job).pk])}
+    client.post(address, {"which": "ticked", "item": [job.items.first().pk], "key": "one"})
+    assert sorted(Job.objects.filter(undo_of=job).values_list("n_pending", flat=True)) == [1, 12]
+
+
 def test_ticked_rows_are_undone_and_no_ticks_are_asked_for(switched, client):
     _simulator, _account, job = switched
     address = reverse("job_undo", args=[job.pk])
