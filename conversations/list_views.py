@@ -78,10 +78,7 @@ def job_from_list(request: HttpRequest, pk: int | None = None) -> HttpResponse:
             return redirect("job_detail", made.pk)
         except ValidationError as error:
             form.add_error(form.source, error)
-    context = {"form": form, "job": job, "total": job.total if job else 0, "actions": Action.composable()}
-    context |= {
-        "key": request.POST.get("key") or secrets.token_hex(16),
-        "limit_lines": list_files.MAX_LINES,
-        "limit_size": list_files.MAX_BYTES // 1_000_000,
-    }
+    context: dict[str, Any] = {"form": form, "job": job, "total": job.total if job else 0, "actions": Action.composable()}
+    context |= {"limit_lines": list_files.MAX_LINES, "limit_size": list_files.MAX_BYTES // 1_000_000}
+    context["key"] = request.POST.get("key") or secrets.token_hex(16)
     return render(request, "jobs/from_list.html", context, status=422 if form.errors else 200)

@@ -41,7 +41,8 @@ def undoable(job: Job) -> int:
 def undo(user: User, job: Job, chosen: Iterable[int] | QuerySet[Any] | None = None, *, key: str = "") -> Job:
     """Returns the planned draft that undoes a finished or cancelled job: all that it changed, or the `chosen` items of it (ids, or a query).
 
-    Of these the ones that the user may change. `key` is that of `jobs.create`. Raises PermissionDenied, and ValidationError while the job goes on or when nothing is left.
+    Of these the ones that the user may change. `key` is that of `jobs.create`. Raises PermissionDenied, and ValidationError while the job goes
+    on or when nothing is left.
     """
     if not Job.objects.editable_by(user).filter(pk=job.pk).exists():
         raise PermissionDenied
