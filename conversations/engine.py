@@ -14,6 +14,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -179,8 +180,9 @@ class Engine:
 
     async def _flush_forever(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_EVERY)
+            begun = time.monotonic()
             await self.flush([runner for runner in self.runners if not runner.failed])
+            await asyncio.sleep(max(FLUSH_EVERY / 4, begun + FLUSH_EVERY - time.monotonic()))
 
     async def _look_forever(self) -> None:
         while True:
