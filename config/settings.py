@@ -161,8 +161,10 @@ def _database(url: str) -> dict:
     if engine == "django.db.backends.sqlite3":
         return {**database, "CONN_MAX_AGE": 60, "OPTIONS": {**SQLITE_OPTIONS, **database.get("OPTIONS", {})}}
     if engine == "django.db.backends.postgresql":
-        # Only what is sent for many rows is prepared (conversations/bulk.py); a pooler that does not bear it wants `?prepare_threshold=`.
-        options = {"connect_timeout": 5, "prepare_threshold": 5, **database.get("OPTIONS", {})}
+        options = {"connect_timeout": 5, **database.get("OPTIONS", {})}
+        # Only what is sent for many rows is prepared (conversations/bulk.py); a pooler that does not bear it wants `?prepare_threshold=none`.
+        threshold = str(options.get("prepare_threshold", 5))
+        options["prepare_threshold"] = int(threshold) if threshold.isdigit() else None
         return {**database, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True, "OPTIONS": options}
     raise BadSetting("DATABASE_URL names a database that is not supported: write postgres://... or sqlite:////PATH.")
 

@@ -352,6 +352,13 @@ def test_readyz_names_a_database_that_is_down_and_one_that_is_not_migrated(tmp_p
     assert ask(f"sqlite:///{tmp_path}/empty.sqlite3") == '503 {"status": "unavailable", "down": ["migrations"]}'
 
 
+@pytest.mark.parametrize(("query", "threshold"), [("", 5), ("?prepare_threshold=none", None), ("?prepare_threshold=2", 2)])
+def test_statements_are_prepared_unless_the_address_of_the_database_says_otherwise(query: str, threshold: int | None) -> None:
+    from config.settings import _database
+
+    assert _database(f"postgres://u:p@db/switchboard{query}")["OPTIONS"]["prepare_threshold"] == threshold
+
+
 # --- Headers and signing in ------------------------------------------------------------------------------------------
 
 
