@@ -1,6 +1,7 @@
 """What a person sees when a request ended in an exception."""
 
 import sys
+from collections.abc import ItemsView
 from types import FrameType
 from typing import Any
 
@@ -25,9 +26,9 @@ class ReportFilter(SafeExceptionReporterFilter):
         """Name what was posted, without its values."""
         return dict.fromkeys(request.POST, self.cleansed_substitute) if request is not None else {}
 
-    def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: FrameType) -> list[tuple[str, Any]]:
+    def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: FrameType) -> ItemsView[str, Any]:
         """Name the variables, without their values."""
-        return [(name, self.cleansed_substitute) for name in tb_frame.f_locals]
+        return dict.fromkeys(tb_frame.f_locals, self.cleansed_substitute).items()
 
 
 def failed(request: HttpRequest) -> HttpResponse:
