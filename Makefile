@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 COMPILE := pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: demo run test check bench campaign messages vendor lock clean
+.PHONY: demo run test check audit bench campaign messages vendor lock clean
 
 demo: $(READY) ## everything on this machine, with simulated providers and demo data
 	@exec $(BIN)/python manage.py serve --demo
@@ -30,6 +30,9 @@ check: $(READY) ## style, types, templates, settings, migrations, translations
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	.ci/check-production $(BIN)/python
 	.ci/messages check $(BIN)/python
+
+audit: ## ask the advisory service about the locked dependencies; says "not audited" where it cannot be reached
+	@.ci/audit
 
 bench: $(READY) ## measure the bulk engine beside a bare client
 	@$(BIN)/python -m tests.bench $(ARGS)

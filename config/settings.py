@@ -333,3 +333,4 @@ REQUESTS_KEPT_DAYS = env_int("SWITCHBOARD_REQUESTS_KEPT_DAYS", 14, minimum=1, ma
 
 LOGGING = logging_config(env_choice("SWITCHBOARD_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"))
 LOGGING_CONFIG = "logging.config.dictConfig"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "config.errors.ReportFilter"

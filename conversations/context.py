@@ -79,7 +79,7 @@ def _sidebar(request: HttpRequest) -> dict[str, Any]:
         for account in accounts
     ]
     return {
-        "nav_active": "jobs" if path.startswith("/jobs/") else "accounts" if path.startswith("/accounts/") else "conversations",
+        "nav_active": next((name for name in ("jobs", "accounts", "audit") if path.startswith(f"/{name}/")), "conversations"),
         "running_jobs": Job.objects.visible_to(request.user).live().count(),
         "accounts": rows,
         "total_count": sum(row["count"] for row in rows),

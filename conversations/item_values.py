@@ -12,7 +12,7 @@ from django.utils.translation import pgettext
 from accounts.models import Account, CatalogueModel
 from accounts.providers.schema import Field
 
-from .models import JobItem
+from .models import AuditEntry, JobItem
 from .titles import cut
 
 LONG = 160  # characters of a text that a row shows; the rest is in its tooltip
@@ -41,7 +41,7 @@ class Part:
 class Names:
     """What the values of the items on one page are called."""
 
-    def __init__(self, items: Iterable[JobItem]) -> None:
+    def __init__(self, items: Iterable[JobItem | AuditEntry]) -> None:
         rows = CatalogueModel.objects.filter(account_id__in={item.account_id for item in items})
         self._names = {(account, model): name for account, model, name in rows.values_list("account_id", "model_id", "name")}
 

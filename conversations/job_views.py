@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.core.serializers.json import DjangoJSONEncoder
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -289,15 +287,6 @@ def job_again(request: HttpRequest, pk: int) -> HttpResponse:
 # --- results --------------------------------------------------------------------------------------------------------------------------
 
 
-def _json_lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """One JSON document, an array with one item per line."""
-    before = "["
-    for row in rows:
-        yield f"{before}\n{json.dumps(row, ensure_ascii=False, cls=DjangoJSONEncoder)}"
-        before = ","
-    yield "\n]\n" if before == "," else "[]\n"
-
-
 @require_safe
 def job_report(request: HttpRequest, pk: int, kind: str) -> HttpResponse | StreamingHttpResponse:
     """The results as a file, all of them or those of the statuses in the address."""
@@ -306,7 +295,7 @@ def job_report(request: HttpRequest, pk: int, kind: str) -> HttpResponse | Strea
     if kind not in ("csv", "json") or any(status not in COUNTERS for status in statuses):
         raise Http404
     rows = reports.rows(job, statuses)
-    lines, content_type = (reports.csv_lines(rows), "text/csv; charset=utf-8") if kind == "csv" else (_json_lines(rows), "application/json")
+    lines, content_type = (reports.csv_lines(rows), "text/csv; charset=utf-8") if kind == "csv" else (reports.json_lines(rows), "application/json")
     name = "-".join([str(job), *statuses])
     return StreamingHttpResponse(lines, content_type=content_type, headers={"Content-Disposition": f'attachment; filename="{name}.{kind}"'})
 

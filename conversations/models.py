@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from django.conf import settings
 from django.db import models
@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Account, Team
 
-from .querysets import ConversationQuerySet, JobItemQuerySet, JobQuerySet
+from .querysets import AuditQuerySet, ConversationQuerySet, JobItemQuerySet, JobQuerySet, OnlyAdded
 from .states import ItemStatus
 
 
@@ -336,6 +336,8 @@ class AuditEntry(models.Model):
     after = models.JSONField(null=True)
     note = models.CharField(max_length=300, blank=True)
 
+    objects = AuditQuerySet.as_manager()
+
     class Meta:
         ordering = ["-id"]
         indexes = [
@@ -349,3 +351,13 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} {self.actor_name} {self.what} {self.remote_id}"
+
+    def save(self, **given: Any) -> None:
+        """Adds the entry; what has been added stays as it is."""
+        if not self._state.adding:
+            raise OnlyAdded
+        super().save(**given | {"force_insert": True})
+
+    def delete(self, using: Any = None, keep_parents: bool = False) -> NoReturn:
+        """Refuses: entries stay."""
+        raise OnlyAdded

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from django.db import models
 from django.db.models import Q
 
-from accounts.models import Account
+from accounts.models import Account, Membership, Role
 
 
 class ConversationQuerySet(models.QuerySet[Any]):
@@ -75,3 +75,29 @@ class JobItemQuerySet(models.QuerySet[Any]):
     def unchecked(self) -> Self:
         """Narrows to items of a preview that have not been read at the provider."""
         return self.filter(status="pending", checked_at__isnull=True)
+
+
+class OnlyAdded(TypeError):
+    """Somebody tried to change or delete an audit entry."""
+
+    def __init__(self) -> None:
+        super().__init__("Audit entries are only ever added.")
+
+
+class AuditQuerySet(models.QuerySet[Any]):
+    """The audit log as a user may read it; nobody changes it (the database refuses too, see audit_guard)."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Narrows to what this user did, what concerns accounts that this user may see, and teams where this user is admin or owner."""
+        if not getattr(user, "is_authenticated", False):
+            return self.none()
+        led = Membership.objects.filter(user=user, role__in=[Role.ADMIN, Role.OWNER])
+        return self.filter(Q(actor=user) | Q(account__in=Account.objects.visible_to(user)) | Q(team__in=led.values("team")))
+
+    def update(self, **_values: Any) -> NoReturn:
+        """Refuses."""
+        raise OnlyAdded
+
+    def delete(self) -> NoReturn:
+        """Refuses."""
+        raise OnlyAdded

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.core.serializers.json import DjangoJSONEncoder
+
 from .models import Job, JobItem
 from .states import ItemStatus, counter_of
 
@@ -70,7 +72,7 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else json.dumps(value, ensure_ascii=False)
 
 
-def csv_lines(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+def csv_lines(found: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
     """Yields a CSV document (RFC 4180, with a byte order mark so that spreadsheets read Chinese) line by line."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
@@ -81,6 +83,15 @@ def csv_lines(found: Iterable[dict[str, Any]]) -> Iterator[str]:
         writer.writerow(cells)
         return buffer.getvalue()
 
-    yield "\ufeff" + line(COLUMNS)
+    yield "\ufeff" + line(columns)
     for entry in found:
-        yield line(safe_cell(entry[name]) for name in COLUMNS)
+        yield line(safe_cell(entry[name]) for name in columns)
+
+
+def json_lines(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yields one JSON document, an array with one entry per line."""
+    before = "["
+    for entry in found:
+        yield f"{before}\n{json.dumps(entry, ensure_ascii=False, cls=DjangoJSONEncoder)}"
+        before = ","
+    yield "\n]\n" if before == "," else "[]\n"

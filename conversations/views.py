@@ -18,7 +18,7 @@ from accounts.providers.errors import NotFound, ProviderError
 from accounts.providers.schema import Op
 from config.htmx import hx_toast, render_page_or_fragment, wants_fragment
 
-from . import edits, freshness, listing, mirror, presenters, reading
+from . import audit, edits, freshness, listing, mirror, presenters, reading
 from .forms import FilterForm, SettingsForm, pack_shown
 from .models import AuditEntry, Conversation
 from .states import ItemStatus
@@ -83,6 +83,7 @@ def conversation_models(request: HttpRequest) -> HttpResponse:
 def conversation_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One conversation with its newest messages; beside it the filtered list, of which a click swaps only the reader."""
     row = _find(request, pk)
+    audit.note_reading(request.user, row)  # type: ignore[arg-type]
     form = _filter(request)
     rows = form.narrow(Conversation.objects.visible_to(request.user))
     context = presenters.reader_context(request, row, form, rows)
@@ -115,6 +116,7 @@ def conversation_messages(request: HttpRequest, pk: int) -> HttpResponse:
     except ProviderError as error:
         failed = {"row": row, "url": request.get_full_path(), "explained": explain(error), "way": request.GET.get("direction", "")}
         return render(request, "conversations/_messages_failed.html", failed)
+    audit.note_reading(request.user, row)  # type: ignore[arg-type]
     template = "conversations/_messages_more.html" if request.GET.get("direction") else "conversations/_messages.html"
     response = render(request, template, presenters.messages_context(request, row, found))
     return presenters.changed(response, row) if found.learned else response

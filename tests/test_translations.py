@@ -248,6 +248,8 @@ class State:
             return [{}]
         if names == {"provider_key"}:
             return [{"provider_key": provider.key} for provider in all_providers()]
+        if route.startswith("audit/"):
+            return [{"kind": "csv"}]
         if "<uuid:pk>" in route:
             return [{"pk": account.pk} for account in self.accounts]
         if route.startswith("jobs/incidents/"):
@@ -272,6 +274,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "updated_after=2026-01-01&gone=1",
         "model=none&provider=aurod",
     ),
+    "audit_list": ("what=read", "job=nonsense", "since=nonsense"),
     "job_list": ("tab=running", "tab=previews", "tab=finished"),
     "job_compose": ("action=switch-model", "action=set-title", "action=configure"),
 }
@@ -378,7 +381,7 @@ def test_no_page_says_anything_in_english(state: State) -> None:
                 found[f"{address}?{query}"] = english_in(b"".join(answer).decode(), state.data())
     assert {address: texts for address, texts in found.items() if texts} == {}
     everything = {pattern.name for _route, pattern in _patterns(get_resolver())}
-    assert everything - opened - orders == {"home", "account_login", "account_signup", "job_report"}  # redirects, and a file
+    assert everything - opened - orders == {"home", "account_login", "account_signup", "job_report", "audit_export"}  # redirects, and files
 
 
 def test_answers_to_mistakes_are_chinese(state: State) -> None:
