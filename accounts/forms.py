@@ -186,5 +186,5 @@ class NameForm(forms.ModelForm):
     class Meta:
         model = User
         fields = ["name"]
-        labels = {"name": _("Name")}
+        labels = {"name": _("Your name")}
         help_texts = {"name": _("What your teammates see. Without one they see your e-mail address.")}

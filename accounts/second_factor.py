@@ -15,7 +15,7 @@ from allauth.mfa.totp import forms as library
 from allauth.mfa.totp.internal import auth
 from django import forms
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import gettext_lazy
 
 from . import vault
 
@@ -56,8 +56,8 @@ class MFAAdapter(DefaultMFAAdapter):
     """Seals what the library stores, and names things as this product does."""
 
     error_messages = DefaultMFAAdapter.error_messages | {
-        "incorrect_code": _lazy("This is not accepted. A code of the app is good for half a minute and once, a recovery code once."),
-        "does_not_open": _lazy("What is stored for your second factor does not open. Ask an owner of this installation."),
+        "incorrect_code": gettext_lazy("This is not accepted. A code of the app is good for half a minute and once, a recovery code once."),
+        "does_not_open": gettext_lazy("What is stored for your second factor does not open. Ask an owner of this installation."),
     }
 
     def encrypt(self, text: str) -> str:
