@@ -2,9 +2,9 @@
 
 A view says so with a decorator:
 
-    @recently_authenticated                      # every request to it
-    @recently_authenticated("POST")              # its POSTs only
-    def member_remove(request, ...): ...
+    @recently_authenticated                       # every request to it
+    @recently_authenticated(methods=["POST"])     # its POSTs only
+    @recently_authenticated(file=True)            # what it answers is a file: without `download` at the link
 
 or where it depends on what was sent: `if answer := recent.confirmation_needed(request): return answer`. How long a proof counts is
 settings.ACCOUNT_REAUTHENTICATION_TIMEOUT. What was posted is never kept for later, because it may hold a credential: the person comes back
@@ -14,9 +14,9 @@ to the page and does it again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection
+from functools import partial, wraps
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from allauth.account.adapter import get_adapter
@@ -35,7 +35,7 @@ from config.htmx import safe_next
 
 SIGNED_IN_AT = "signed_in_at"
 
-View = TypeVar("View", bound=Callable[..., Any])
+View = Callable[..., Any]
 
 
 def note_sign_in(request: HttpRequest) -> None:
@@ -54,23 +54,27 @@ def is_recent(request: HttpRequest) -> bool:
     return any(isinstance(at, float | int) and 0 <= now - at < settings.ACCOUNT_REAUTHENTICATION_TIMEOUT for at in proofs)
 
 
-def confirmation_needed(request: HttpRequest) -> HttpResponse | None:
+def confirmation_needed(request: HttpRequest, *, file: bool = False) -> HttpResponse | None:
     """Returns the way to the page where a person confirms that it is them, or None where that is not needed."""
-    return None if is_recent(request) else ask_again(request)
+    return None if is_recent(request) else ask_again(request, file=file)
 
 
-def ask_again(request: HttpRequest) -> HttpResponse:
-    """Leads to the confirmation and from there back to the page that the person sees now; a fragment moves the whole page."""
+def ask_again(request: HttpRequest, *, file: bool = False) -> HttpResponse:
+    """Leads to the confirmation and from there back to the page that the person sees now; a fragment moves the whole page.
+
+    With `file` the address that was asked for is no page: the person comes back to the one with the link.
+    """
     methods = get_adapter(request).get_reauthentication_methods(request.user)
     if not methods:
         raise PermissionDenied(_("This needs a recent sign-in. Sign out and in again."))
     htmx = getattr(request, "htmx", None)
+    shown = request.method == "GET" and not file
     if htmx:
         back = htmx.current_url_abs_path or resolve_url(settings.LOGIN_REDIRECT_URL)
     else:
-        parts = urlsplit(request.get_full_path() if request.method == "GET" else safe_next(request))
+        parts = urlsplit(request.get_full_path() if shown else safe_next(request))
         back = urlunsplit(("", "", parts.path, parts.query, ""))
-    if request.method != "GET":
+    if not shown:
         messages.info(request, _("Nothing was done yet. Confirm that it is you, then do it again."))
     query = QueryDict(mutable=True)
     query[REDIRECT_FIELD_NAME] = back
@@ -78,22 +82,18 @@ def ask_again(request: HttpRequest) -> HttpResponse:
     return HttpResponseClientRedirect(url) if htmx else HttpResponseRedirect(url)
 
 
-def recently_authenticated(*given: Any) -> Any:
-    """Makes a view ask for a confirmation first; with names of methods, only for these. See the top of this file."""
+def recently_authenticated(view: View | None = None, *, methods: Collection[str] = (), file: bool = False) -> Any:
+    """Makes a view ask for a confirmation first: always, or for some methods only; `file` says that it answers with a file, not a page."""
+    if view is None:
+        return partial(recently_authenticated, methods=methods, file=file)
+    inner = view
 
-    def decorate(view: View) -> View:
-        @wraps(view)
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            asked = None if methods and request.method not in methods else confirmation_needed(request)
-            return asked or view(request, *args, **kwargs)
+    @wraps(inner)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        asked = None if methods and request.method not in methods else confirmation_needed(request, file=file)
+        return asked or inner(request, *args, **kwargs)
 
-        return guarded  # type: ignore[return-value]
-
-    if len(given) == 1 and callable(given[0]):
-        methods: tuple[str, ...] = ()
-        return decorate(given[0])
-    methods = given
-    return decorate
+    return guarded
 
 
 class ConfirmationMiddleware:

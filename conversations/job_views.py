@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefresh, trigger_client_event
 
 from accounts.models import User
+from accounts.recent import recently_authenticated
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
 from . import canary, jobs, lane_board, lists, reports, ticks, undo, wake
@@ -298,6 +299,7 @@ def _json_lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 @require_safe
+@recently_authenticated(file=True)
 def job_report(request: HttpRequest, pk: int, kind: str) -> HttpResponse | StreamingHttpResponse:
     """The results as a file, all of them or those of the statuses in the address."""
     job = _find(request, pk)

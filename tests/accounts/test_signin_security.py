@@ -346,6 +346,18 @@ def test_s18_deleting_an_account_needs_a_fresh_confirmation(connected: Callable[
     assert not Account.objects.filter(pk=account.pk).exists()
 
 
+def test_s18_results_leave_as_a_file_only_after_a_fresh_confirmation(begin: Callable[..., Any], alice: User) -> None:
+    _simulator, _account, job = begin(3)
+    client = sign_in()
+    page, url = reverse("job_detail", args=[job.pk]), reverse("job_report", args=[job.pk, "csv"])
+    assert client.get(url)["Content-Type"].startswith("text/csv")
+    make_old(client)
+    asked = client.get(url, headers={"referer": f"http://testserver{page}"})
+    assert asked["Location"] == f"{CONFIRM}?next={page}", "back to the page with the link: a file shows nothing"
+    assert confirmed(client, asked)["Location"] == page
+    assert client.get(url)["Content-Type"].startswith("text/csv")
+
+
 def test_s18_second_factors_change_only_after_a_fresh_confirmation(alice: User, clock: Clock) -> None:
     client = sign_in()
     switch_totp_on(client, clock)
