@@ -11,6 +11,7 @@ from typing import Any
 
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from allauth.mfa.totp import forms as library
 from allauth.mfa.totp.internal import auth
 from django import forms
@@ -101,8 +102,6 @@ class ActivateTOTPForm(library.ActivateTOTPForm):
 
 def sealed_rows() -> Iterator[tuple[Any, list[str]]]:
     """Yields each row of the library that holds sealed texts, with the names under which its data has them; for the rotation of keys."""
-    from allauth.mfa.models import Authenticator
-
     for row in Authenticator.objects.exclude(type=Authenticator.Type.WEBAUTHN).iterator():
         yield row, [name for name in FIELDS if name in row.data]
 
@@ -117,3 +116,8 @@ def reseal_stale() -> int:
             row.save(update_fields=["data"])
             changed += 1
     return changed
+
+
+def remove_all(user: Any) -> int:
+    """Removes every second factor and passkey of a person, recovery codes with them; returns how many that were."""
+    return Authenticator.objects.filter(user=user).delete()[0]

@@ -11,6 +11,8 @@ from allauth.usersessions.models import UserSession
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
+from .models import User
+
 # The first that is found names it: browsers also call themselves by the names of those that they descend from.
 BROWSERS = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Chromium/", "Chromium"), ("Safari/", "Safari"))
 SYSTEMS = (
@@ -59,6 +61,14 @@ def end_session(request: HttpRequest, pk: int) -> bool:
 def end_other_sessions(request: HttpRequest) -> None:
     """Ends all sessions of the person but this one, on the server."""
     flows.sessions.end_other_sessions(request, request.user)
+
+
+def end_all(user: User) -> int:
+    """Ends all sessions of a person on the server; returns how many that were."""
+    rows = UserSession.objects.purge_and_list(user)
+    for row in rows:
+        row.end()
+    return len(rows)
 
 
 def device_of(agent: str) -> str:

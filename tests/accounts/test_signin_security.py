@@ -13,6 +13,7 @@ import redis
 from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.core.cache import cache
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
@@ -278,6 +279,17 @@ def test_s18_switching_codes_off_makes_the_password_enough_again(alice: User, cl
     assert client.get("/me/security/app/off/").status_code == 200
     client.post("/me/security/app/off/")
     assert not Authenticator.objects.exists() and is_in(sign_in())
+
+
+def test_s18_who_lost_everything_is_let_in_by_the_operator(alice: User, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    inside = sign_in()
+    switch_totp_on(inside, clock)
+    call_command("users", "rescue", "--email", "Alice@example.com", "--json")
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["email"], shown["removed"], shown["signed_out"]) == (alice.email, 2, 1)
+    assert not is_in(inside) and is_in(sign_in())
+    with pytest.raises(CommandError, match="there is no user nobody@"):
+        call_command("users", "rescue", "--email", "nobody@example.com")
 
 
 # --- S18: fresh confirmation --------------------------------------------------------------------------------------------------------
