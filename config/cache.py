@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from typing import Any
 
 import redis
@@ -46,63 +47,52 @@ class Cache(RedisCache):
     """
 
     COUNTED = ("allauth:rl:", "allauth.mfa.totp.used")
+    PAUSE = 5.0  # seconds for which counting does not ask a Redis that was away, lest each count waits for its timeout
+
+    _away_until = 0.0
 
     def __init__(self, server: Any, params: dict[str, Any]) -> None:
         super().__init__(server, params)
         self._here = LocMemCache("switchboard sign-in attempts", {"OPTIONS": {"MAX_ENTRIES": 20_000}})
 
-    def _is_counted(self, key: str) -> bool:
-        """Tell whether this is a count that goes on here; says so in the log."""
+    def _ask(self, name: str, key: str, *given: Any) -> Any:
+        """Return what Redis answers, or for a count, while it is away, the memory of this process."""
+        ask = getattr(super(), name)
         if not key.startswith(self.COUNTED):
-            return False
-        logger.warning("Redis is away: attempts to sign in are counted by each process for itself")
-        return True
+            return ask(key, *given)
+        if time.monotonic() >= Cache._away_until:
+            try:
+                return ask(key, *given)
+            except AWAY:
+                Cache._away_until = time.monotonic() + self.PAUSE
+                logger.warning("Redis is away: attempts to sign in are counted by each process for itself")
+        return getattr(self._here, name)(key, *given)
 
-    def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Store the value unless there is one."""
+    def _ask_for_session(self, otherwise: Any, name: str, key: str, *given: Any) -> Any:
+        """Do the same, and for a session return `otherwise` while Redis is away: what the database says is found next."""
         try:
-            return super().add(key, value, timeout, version)
-        except AWAY:
-            if not self._is_counted(key):
-                raise
-            return self._here.add(key, value, timeout, version)
-
-    def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
-        """Return the value of a key."""
-        try:
-            return super().get(key, default, version)
-        except AWAY:
-            if key.startswith(SESSIONS):
-                return default
-            if not self._is_counted(key):
-                raise
-            return self._here.get(key, default, version)
-
-    def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
-        """Store the value."""
-        try:
-            super().set(key, value, timeout, version)
-        except AWAY:
-            if key.startswith(SESSIONS):
-                return
-            if not self._is_counted(key):
-                raise
-            self._here.set(key, value, timeout, version)
-
-    def has_key(self, key: str, version: int | None = None) -> bool:
-        """Tell whether there is a value."""
-        try:
-            return super().has_key(key, version)
+            return self._ask(name, key, *given)
         except AWAY:
             if not key.startswith(SESSIONS):
                 raise
-            return False
+            return otherwise
+
+    def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Store the value unless there is one."""
+        return self._ask("add", key, value, timeout, version)
+
+    def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
+        """Return the value of a key."""
+        return self._ask_for_session(default, "get", key, default, version)
+
+    def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        """Store the value."""
+        self._ask_for_session(None, "set", key, value, timeout, version)
+
+    def has_key(self, key: str, version: int | None = None) -> bool:
+        """Tell whether there is a value."""
+        return self._ask_for_session(False, "has_key", key, version)
 
     def delete(self, key: str, version: int | None = None) -> bool:
         """Remove the value."""
-        try:
-            return super().delete(key, version)
-        except AWAY:
-            if not self._is_counted(key):
-                raise
-            return self._here.delete(key, version)
+        return self._ask("delete", key, version)

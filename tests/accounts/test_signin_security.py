@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from django.urls import reverse
 
 from accounts import second_factor, vault
 from accounts.models import Account, User
-from config.cache import AWAY
+from config.cache import AWAY, Cache
 from tests.conftest import ROOT, child_environment
 from tests.conversations import support
 from tests.test_platform import production
@@ -184,16 +185,41 @@ def test_s17_codes_of_the_second_step_are_limited(alice: User, clock: Clock) -> 
     assert not is_in(client), "the right code does not help meanwhile"
 
 
-def test_s17_while_redis_is_away_people_come_in_and_attempts_are_still_counted(alice: User, tmp_path: Any, settings: Any) -> None:
-    inside = sign_in()
-    settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": f"unix://{tmp_path}/none.sock?db=1"}}
+@pytest.fixture
+def without_redis(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function that lets the cache be away until the test ends."""
+
+    def go() -> None:
+        monkeypatch.setattr(Cache, "_away_until", 0.0)
+        settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": f"unix://{tmp_path}/none.sock?db=1"}}
+        cache._here.clear()  # what this process counted in another test
+
+    return go
+
+
+def test_s17_while_redis_is_away_people_come_in_and_attempts_are_still_counted(alice: User, clock: Clock, without_redis: Callable[[], None]) -> None:
+    support.make_user("bob@example.com")
+    inside = sign_in("bob@example.com")
+    seed = switch_totp_on(sign_in(), clock)
+    halfway = [sign_in(), sign_in()]
+    without_redis()
     with pytest.raises(AWAY):
         cache.set("anything-else", 1)
     assert is_in(inside), "who is in stays in"
     first = attempt("carol@example.com")
     assert [attempt("carol@example.com") for _ in range(4)] == [first] * 4
     assert attempt("carol@example.com") != first
-    assert is_in(sign_in()), "and the others come in"
+    assert is_in(sign_in("bob@example.com")), "and the others come in"
+    for client in halfway:
+        client.post("/auth/code/", {"code": clock.code(seed)})
+    assert [is_in(client) for client in halfway] == [True, False], "a code is good once"
+
+
+def test_s17_a_session_that_redis_cannot_forget_is_not_said_to_be_over(alice: User, without_redis: Callable[[], None]) -> None:
+    client = sign_in()
+    client.raise_request_exception = False
+    without_redis()
+    assert client.post("/auth/logout/").status_code == 503
 
 
 # --- S18: second factors, sealed ----------------------------------------------------------------------------------------------------
