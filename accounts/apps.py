@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -8,3 +10,24 @@ class AccountsConfig(AppConfig):
     name = "accounts"
     verbose_name = _("Accounts")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Listen to what the sign-in library and Django tell of people who sign in."""
+        from django.contrib.auth.signals import user_logged_in
+        from django.db.models.signals import post_init
+
+        post_init.connect(_mark_owner, sender="mfa.Authenticator", dispatch_uid="accounts.second_factor")
+        user_logged_in.connect(_signed_in, dispatch_uid="accounts.sessions")
+
+
+def _mark_owner(**kwargs: Any) -> None:
+    from .second_factor import mark_owner
+
+    mark_owner(**kwargs)
+
+
+def _signed_in(request: Any, **kwargs: Any) -> None:
+    from . import recent, sessions
+
+    recent.note_sign_in(request)
+    sessions.note_session(request)

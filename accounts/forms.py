@@ -178,3 +178,13 @@ class PaceForm(forms.ModelForm):
                 "number": own,
                 "provider": instance.provider.name,
             }
+
+
+class NameForm(forms.ModelForm):
+    """How others see a person named."""
+
+    class Meta:
+        model = User
+        fields = ["name"]
+        labels = {"name": _("Your name")}
+        help_texts = {"name": _("What your teammates see. Without one they see your e-mail address.")}

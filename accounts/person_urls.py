@@ -2,9 +2,10 @@
 
 from django.urls import path
 
-from . import views
+from . import security_views, views
 
 urlpatterns = [
     path("i18n/language/", views.set_language, name="set_language"),
+    path("me/name/", security_views.set_name, name="set_name"),
     path("me/theme/", views.set_theme, name="set_theme"),
 ]

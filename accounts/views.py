@@ -25,7 +25,7 @@ from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from config.htmx import hx_toast, safe_next, wants_fragment
 
-from . import presenters, services, trials
+from . import presenters, recent, services, trials
 from .forms import AccountForm, PaceForm
 from .models import Account, Health, User
 from .providers import get_provider
@@ -158,6 +158,9 @@ def account_test_new(request: HttpRequest, provider_key: str) -> HttpResponse:
 def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Label, address and credential of an account; its conversations, its jobs and its id stay."""
     account = _owned(request, pk)
+    # Asked before the form is shown, so that nobody fills it in vain; a label alone may be saved at any time.
+    if request.method == "GET" and (asked := recent.confirmation_needed(request)):
+        return asked
     form = AccountForm(_me(request), account.provider, request.POST or None, account=account)
     if request.method == "GET":
         return _form_page(request, form)
@@ -165,6 +168,8 @@ def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
         return _answer(request, form, status=422)
     report = None
     if form.credential_changed:
+        if asked := recent.confirmation_needed(request):
+            return asked
         try:
             report = _tested(request, form)
         except trials.TooManyTests as refused:
@@ -185,6 +190,7 @@ def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @sensitive_post_parameters()
 @require_POST
+@recent.recently_authenticated
 def account_test_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Tries what is in the form together with the secrets that stay; nothing is stored."""
     account = _owned(request, pk)
@@ -311,6 +317,7 @@ def account_pace(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
+@recent.recently_authenticated
 def account_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Deletes an account here; at the provider nothing changes."""
     account = _owned(request, pk)
@@ -332,7 +339,12 @@ def set_theme(request: HttpRequest) -> HttpResponse:
     person.save(update_fields=["theme"])
     response = redirect(safe_next(request))
     response.set_cookie(
-        "theme", person.theme, max_age=settings.LANGUAGE_COOKIE_AGE, secure=settings.SESSION_COOKIE_SECURE, httponly=True, samesite="Lax"
+        settings.THEME_COOKIE_NAME,
+        person.theme,
+        max_age=settings.LANGUAGE_COOKIE_AGE,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
     )
     return response
 

@@ -93,6 +93,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "django_htmx",
     "csp",
 ]
@@ -116,6 +118,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "accounts.recent.ConfirmationMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -214,7 +217,7 @@ else:
 
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "config.cache.Cache",
         "LOCATION": _CACHE_URL,
         "KEY_PREFIX": "switchboard",
         "OPTIONS": {"socket_timeout": 3, "socket_connect_timeout": 3, "serializer": "config.cache.JSONSerializer"},
@@ -242,7 +245,8 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_LOGOUT_REDIRECT_URL = LOGIN_URL
-ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
+# For how long signing in, or confirming it, allows what is sensitive (accounts/recent.py).
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 900
 # Counted in Redis, so over all processes; "key" is the account that is tried, whether it exists or not.
 ACCOUNT_RATE_LIMITS = {
     "login": "30/m/ip",
@@ -252,9 +256,21 @@ ACCOUNT_RATE_LIMITS = {
 }
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if TRUST_PROXY else 0
 
+MFA_ADAPTER = "accounts.second_factor.MFAAdapter"
+MFA_FORMS = {"activate_totp": "accounts.second_factor.ActivateTOTPForm"}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = "Switchboard"
+# A code is good within its half minute only, and once; with more tolerance the library would take it twice.
+MFA_TOTP_TOLERANCE = 0
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # nothing here sends mail
+MFA_RATE_LIMITS = {"webauthn_login": "10/m/ip"}
+# Browsers allow passkeys on https and on http://localhost.
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PRODUCTION
+
 # --- Sessions and cookies --------------------------------------------------------------------------------------------
 
-SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+SESSION_ENGINE = "config.sessions"
 _COOKIE_PREFIX = "__Host-" if PRODUCTION else ""
 SESSION_COOKIE_NAME = f"{_COOKIE_PREFIX}sessionid"
 CSRF_COOKIE_NAME = f"{_COOKIE_PREFIX}csrftoken"
@@ -262,6 +278,7 @@ LANGUAGE_COOKIE_NAME = f"{_COOKIE_PREFIX}language"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = LANGUAGE_COOKIE_SAMESITE = "Lax"
+THEME_COOKIE_NAME = f"{_COOKIE_PREFIX}theme"
 LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
 
 # --- Browser security ------------------------------------------------------------------------------------------------

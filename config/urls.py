@@ -2,12 +2,16 @@
 
 from allauth.account import views as auth_views
 from allauth.account.decorators import secure_admin_login
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path
 
 # The admin site's own sign-in form counts no failed attempts; the one sign-in page of the product does.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+# Sealed seeds and keys of sessions are no business of the admin site.
+admin.site.unregister([Authenticator, UserSession])
 handler500 = "config.errors.failed"
 
 urlpatterns = [
@@ -18,6 +22,7 @@ urlpatterns = [
     path("auth/signup/", auth_views.signup, name="account_signup"),
     path("auth/password/", auth_views.password_change, name="account_change_password"),
     path("auth/confirm/", auth_views.reauthenticate, name="account_reauthenticate"),
+    path("", include("accounts.security_urls")),
     path("admin/", admin.site.urls),
     path("accounts/", include("accounts.urls")),
     path("", include("accounts.person_urls")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
@@ -22,7 +23,7 @@ def around(request: HttpRequest) -> dict[str, Any]:
     """Adds sidebar, banners, language and theme to every page of a signed-in person; fragments pay nothing for what they do not show."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
-        return {"ui_theme": request.COOKIES.get("theme", ""), "ui_language": _language()}
+        return {"ui_theme": request.COOKIES.get(settings.THEME_COOKIE_NAME, ""), "ui_language": _language()}
     return {
         "ui_theme": user.theme,
         "ui_language": _language(),

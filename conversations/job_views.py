@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefresh, trigger_client_event
 
 from accounts.models import User
+from accounts.recent import recently_authenticated
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
 from . import canary, jobs, lane_board, lists, reports, ticks, undo, wake
@@ -288,6 +289,7 @@ def job_again(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_safe
+@recently_authenticated(file=True)
 def job_report(request: HttpRequest, pk: int, kind: str) -> HttpResponse | StreamingHttpResponse:
     """The results as a file, all of them or those of the statuses in the address."""
     job = _find(request, pk)

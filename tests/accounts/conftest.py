@@ -4,9 +4,9 @@ import pytest
 from django.test import Client
 
 from accounts.models import User
-from tests.conversations.conftest import alice, connected, serve
+from tests.conversations.conftest import alice, begin, connected, serve
 
-__all__ = ["alice", "connected", "serve"]
+__all__ = ["alice", "begin", "connected", "serve"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`manage.py users add|list`."""
+"""`manage.py users add|list|rescue`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from getpass import getpass
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
+from accounts import second_factor, sessions
 from accounts.cli import SubCommand, fail, read_text
 from accounts.models import User
 
@@ -16,7 +17,11 @@ class Command(SubCommand):
     """Adds and lists the people who may sign in."""
 
     help = "Adds and lists the people who may sign in."
-    subcommands = {"add": "Add a user.", "list": "List the users."}
+    subcommands = {
+        "add": "Add a user.",
+        "list": "List the users.",
+        "rescue": "Let in with the password alone who lost phone and recovery codes.",
+    }
 
     def add_add(self, parser: ArgumentParser) -> None:
         parser.add_argument("--email", required=True)
@@ -49,6 +54,15 @@ class Command(SubCommand):
 
     def do_list(self, given: Namespace) -> None:
         self.rows(given, (self._row(user) for user in User.objects.order_by("pk")))
+
+    def add_rescue(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--email", required=True)
+
+    def do_rescue(self, given: Namespace) -> None:
+        user = User.objects.filter(email__iexact=given.email.strip()).first()
+        if user is None:
+            fail(f"there is no user {given.email.strip()}")
+        self.document(given, self._row(user) | {"removed": second_factor.remove_all(user), "signed_out": sessions.end_all(user)})
 
     @staticmethod
     def _row(user: User) -> dict[str, object]:
