@@ -14,6 +14,7 @@ from django.db import models
 
 from . import vault
 from .models import Account
+from .second_factor import SealedSeeds
 from .services import TABLE
 
 BATCH = 200
@@ -70,6 +71,7 @@ class SealedColumn:
 SOURCES: list[Source] = [
     SealedColumn(Account, "sealed_credentials", TABLE, "credentials"),
     SealedColumn(Account, "sealed_kept", TABLE, "kept"),
+    SealedSeeds(),
 ]
 
 

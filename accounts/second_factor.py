@@ -15,6 +15,7 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.totp import forms as library
 from allauth.mfa.totp.internal import auth
 from django import forms
+from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -100,22 +101,30 @@ class ActivateTOTPForm(library.ActivateTOTPForm):
         return seed
 
 
-def sealed_rows() -> Iterator[tuple[Any, list[str]]]:
-    """Yields each row of the library that holds sealed texts, with the names under which its data has them; for the rotation of keys."""
-    for row in Authenticator.objects.exclude(type=Authenticator.Type.WEBAUTHN).iterator():
-        yield row, [name for name in FIELDS if name in row.data]
+class SealedSeeds:
+    """The seeds in the library's rows, as the rotation of keys takes them (rotation.Source); an id is (row, person, name in the row's data)."""
 
+    name = "mfa.Authenticator.data"
 
-def reseal_stale() -> int:
-    """Seals with the newest key what was sealed with an older one; returns how many rows that were. May be interrupted and run again."""
-    changed = 0
-    for row, names in sealed_rows():
-        stale = [name for name in names if vault.is_stale(str(row.data[name]))]
-        if stale:
-            row.data.update({name: seal_seed(open_seed(str(row.data[name]), row.user_id), row.user_id) for name in stale})
+    def tokens(self) -> Iterator[tuple[tuple[Any, Any, str], str]]:
+        """Yields them row by row."""
+        rows = Authenticator.objects.exclude(type=Authenticator.Type.WEBAUTHN).order_by("pk")
+        for pk, owner, data in list(rows.values_list("pk", "user_id", "data")):
+            yield from (((pk, owner, name), data[name]) for name in FIELDS if name in data)
+
+    def place(self, pk: tuple[Any, Any, str]) -> dict[str, str]:
+        """Returns what the seal of a seed is bound to."""
+        return {"table": TABLE, "row": str(pk[1]), "field": "data"}
+
+    def replace(self, pk: tuple[Any, Any, str], old: str, new: str) -> bool:
+        """Writes `new` unless the row has been given another seed."""
+        with transaction.atomic():
+            row = Authenticator.objects.select_for_update().filter(pk=pk[0]).first()
+            if row is None or row.data.get(pk[2]) != old:
+                return False
+            row.data[pk[2]] = new
             row.save(update_fields=["data"])
-            changed += 1
-    return changed
+        return True
 
 
 def remove_all(user: Any) -> int:
