@@ -284,8 +284,8 @@ def test_sqlite_runs_with_the_measured_pragmas() -> None:
     expected = {
         "journal_mode": "wal",
         "synchronous": 1,
-        "cache_size": -65536,
-        "mmap_size": 268435456,
+        "cache_size": -8192,
+        "mmap_size": 0,
         "temp_store": 2,
         "journal_size_limit": 67108864,
     }
