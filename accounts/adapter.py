@@ -1,12 +1,56 @@
 """How signing in differs from the library's defaults."""
 
+from typing import Any
+
 from allauth.account.adapter import DefaultAccountAdapter
+from django import forms
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+INVITATION = "invitation"  # in the session: the secret of the link that was opened
 
 
 class AccountAdapter(DefaultAccountAdapter):
     """Keeps sign-up closed: people come by invitation or by `manage.py users add`."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        """Return False for everybody."""
-        return False
+        """Tell whether the visitor holds an invitation that can be accepted."""
+        return self._invitation(request) is not None
+
+    def clean_email(self, email: str) -> str:
+        """Return the address as it is kept; refuse another one than that of the invitation, whose form alone comes here."""
+        email = super().clean_email(email)
+        found = self._invitation(self.request)
+        if found is not None and found.email and found.email != email.lower():
+            raise forms.ValidationError(_("The invitation is for another e-mail address."))
+        return email
+
+    def save_user(self, request: HttpRequest, user: Any, form: forms.Form, commit: bool = True) -> Any:
+        """Store a new person together with the personal team that everybody has."""
+        from .models import User
+
+        data = form.cleaned_data
+        made = User.objects.create_user(data["email"], data["password1"])
+        user.__dict__.update(made.__dict__)
+        return user
+
+    def get_signup_redirect_url(self, request: HttpRequest) -> str:
+        """Lead back to the question of the invitation: signing up is not joining."""
+        return self._back(request) or super().get_signup_redirect_url(request)
+
+    def get_login_redirect_url(self, request: HttpRequest) -> str:
+        """Lead back to an invitation that was opened before signing in."""
+        return self._back(request) or super().get_login_redirect_url(request)
+
+    def _back(self, request: HttpRequest) -> str:
+        return reverse("invitation", args=[request.session[INVITATION]]) if self._invitation(request) else ""
+
+    @staticmethod
+    def _invitation(request: HttpRequest) -> Any:
+        from . import teams
+
+        try:
+            return teams.find_invitation(request.session[INVITATION])
+        except (KeyError, teams.InvitationInvalid):
+            return None

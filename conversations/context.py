@@ -79,7 +79,13 @@ def _sidebar(request: HttpRequest) -> dict[str, Any]:
         for account in accounts
     ]
     return {
-        "nav_active": "jobs" if path.startswith("/jobs/") else "accounts" if path.startswith("/accounts/") else "conversations",
+        "nav_active": "jobs"
+        if path.startswith("/jobs/")
+        else "teams"
+        if path.startswith("/teams/")
+        else "accounts"
+        if path.startswith("/accounts/")
+        else "conversations",
         "running_jobs": Job.objects.visible_to(request.user).live().count(),
         "accounts": rows,
         "total_count": sum(row["count"] for row in rows),
@@ -95,13 +101,14 @@ def _banners(request: HttpRequest) -> list[dict[str, str]]:
         banners.append({"level": "danger", "text": _("No worker is online, so nothing in the queue moves. Start one with “make run”.")})
     dead = Account.objects.visible_to(request.user).filter(health=Health.NEEDS_REAUTH)
     for account in dead[:3]:
+        mine = account.owner_id == request.user.pk
         banners.append(
             {
                 "level": "warning",
                 "text": _("%(account)s: the provider does not accept its credential any more. What is shown is our last copy.")
                 % {"account": account.label},
-                "url": reverse("account_edit", args=[account.pk]),
-                "url_text": _("Replace the credential"),
+                "url": reverse("account_edit" if mine else "account_detail", args=[account.pk]),
+                "url_text": _("Replace the credential") if mine else _("Open the account"),
             }
         )
     return banners
