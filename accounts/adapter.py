@@ -5,10 +5,9 @@ from typing import Any
 from allauth.account.adapter import DefaultAccountAdapter
 from django import forms
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.translation import gettext as _
 
-INVITATION = "invitation"  # in the session: the secret of the link that was opened
+INVITATION = "invitation"  # in the session: the digest of the link that was opened
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -35,22 +34,11 @@ class AccountAdapter(DefaultAccountAdapter):
         user.__dict__.update(made.__dict__)
         return user
 
-    def get_signup_redirect_url(self, request: HttpRequest) -> str:
-        """Lead back to the question of the invitation: signing up is not joining."""
-        return self._back(request) or super().get_signup_redirect_url(request)
-
-    def get_login_redirect_url(self, request: HttpRequest) -> str:
-        """Lead back to an invitation that was opened before signing in."""
-        return self._back(request) or super().get_login_redirect_url(request)
-
-    def _back(self, request: HttpRequest) -> str:
-        return reverse("invitation", args=[request.session[INVITATION]]) if self._invitation(request) else ""
-
     @staticmethod
     def _invitation(request: HttpRequest) -> Any:
         from . import teams
 
         try:
-            return teams.find_invitation(request.session[INVITATION])
+            return teams.find_by_digest(request.session[INVITATION])
         except (KeyError, teams.InvitationInvalid):
             return None

@@ -175,6 +175,6 @@ def invitation(request: HttpRequest, secret: str) -> HttpResponse:
         response._has_been_logged = True  # type: ignore[attr-defined]  # Django's line would hold the secret, which may still open for another
         return response
     if user is None:
-        request.session[INVITATION] = secret  # opens the sign-up
+        request.session[INVITATION] = found.digest  # opens the sign-up
     member = user is not None and teams.role_of(user, found.team) != ""
     return render(request, "teams/invitation.html", {"invitation": found, "path": request.path, "is_member": member})

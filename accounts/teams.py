@@ -82,6 +82,8 @@ def delete(user: User, team: Team) -> None:
 
 def set_role(actor: User, team: Team, user: User, role: str) -> None:
     """Gives a member another role. Raises PermissionDenied, and ValidationError for the last owner and for whoever is no member."""
+    if role not in Role.values:
+        raise ValidationError(_("Choose a role."))
     with transaction.atomic():
         mine = _need(actor, _locked(team), *MANAGING)
         member = _member(team, user)
@@ -203,7 +205,12 @@ def revoke(actor: User, team: Team, pk: int) -> bool:
 
 def find_invitation(secret: str, user: Any = None) -> Invitation:
     """Returns the invitation that a link's secret opens, for this user when one is given; raises InvitationInvalid."""
-    invitation = Invitation.objects.select_related("team", "invited_by").filter(digest=digest_of(secret)).first()
+    return find_by_digest(digest_of(secret), user)
+
+
+def find_by_digest(digest: str, user: Any = None) -> Invitation:
+    """Returns the invitation with this digest, under the same conditions."""
+    invitation = Invitation.objects.select_related("team", "invited_by").filter(digest=digest).first()
     if invitation is None:
         raise InvitationInvalid("unknown")
     if invitation.accepted_at:

@@ -185,7 +185,8 @@ def test_sign_up_is_open_only_to_who_holds_an_invitation(desk) -> None:
     page = client.get(reverse("invitation", args=[secret]))
     assert page.status_code == 200 and signup in page.content.decode()
     assert client.get(signup).status_code == 200 and 'name="password1"' in client.get(signup).content.decode()
-    answer = client.post(signup, given)
+    answer = client.post(signup, given | {"next": reverse("invitation", args=[secret])})
+    assert secret not in str(dict(client.session))
     made = User.objects.get(email="new@example.com")
     assert answer.headers["Location"] == reverse("invitation", args=[secret]) and role(made, desk.team) == "", "joining is asked for"
     client.post(answer.headers["Location"])
