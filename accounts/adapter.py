@@ -3,17 +3,38 @@
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django import forms
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from . import recent
+
+INVITATION = "invitation"  # in the session: the digest of the link that was opened
 
 
 class AccountAdapter(DefaultAccountAdapter):
     """Keeps sign-up closed: people come by invitation or by `manage.py users add`."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        """Return False for everybody."""
-        return False
+        """Tell whether the visitor holds an invitation that can be accepted."""
+        return self._invitation(request) is not None
+
+    def clean_email(self, email: str) -> str:
+        """Return the address as it is kept; refuse another one than that of the invitation, whose form alone comes here."""
+        email = super().clean_email(email)
+        found = self._invitation(self.request)
+        if found is not None and found.email and found.email != email.lower():
+            raise forms.ValidationError(_("The invitation is for another e-mail address."))
+        return email
+
+    def save_user(self, request: HttpRequest, user: Any, form: forms.Form, commit: bool = True) -> Any:
+        """Store a new person together with the personal team that everybody has."""
+        from .models import User
+
+        data = form.cleaned_data
+        made = User.objects.create_user(data["email"], data["password1"])
+        user.__dict__.update(made.__dict__)
+        return user
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
         """Tell whether the library's own pages have to ask; whoever has just signed in is not asked again at once."""
@@ -22,3 +43,12 @@ class AccountAdapter(DefaultAccountAdapter):
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         """Return under what attempts are counted: the login alone, so that another name of this host gives no further attempts."""
         return str(credentials.get("email", "")).strip().lower()
+
+    @staticmethod
+    def _invitation(request: HttpRequest) -> Any:
+        from . import teams
+
+        try:
+            return teams.find_by_digest(request.session[INVITATION])
+        except (KeyError, teams.InvitationInvalid):
+            return None

@@ -79,6 +79,10 @@ class Role(models.TextChoices):
     OWNER = "owner", _("Owner")
 
 
+OPERATING = (Role.OPERATOR, Role.ADMIN, Role.OWNER)  # who may change conversations at accounts shared for use
+MANAGING = (Role.ADMIN, Role.OWNER)  # who may invite, set roles and pause the team's jobs
+
+
 class Team(models.Model):
     """People who work together; everybody has a personal one."""
 
@@ -147,20 +151,40 @@ class SyncState(models.TextChoices):
     CANCELLED = "cancelled", _("Cancelled")
 
 
+def _is_active(user: Any) -> bool:
+    return bool(getattr(user, "is_authenticated", False) and user.is_active)
+
+
+def _teams_of(user: Any, *roles: str) -> models.QuerySet[Any]:
+    """Returns the teams (as values of a subquery) in which a user has one of these roles, any role when none is given."""
+    found = Membership.objects.filter(user=user)
+    return (found.filter(role__in=roles) if roles else found).values("team")
+
+
 class AccountQuerySet(models.QuerySet["Account"]):
     """The only door to accounts: what a user may not see is not in the set."""
 
     def visible_to(self, user: Any) -> Self:
-        """Narrows to accounts whose conversations this user may see."""
-        return self.filter(owner=user) if getattr(user, "is_authenticated", False) else self.none()
+        """Narrows to accounts whose conversations this user may see: the user's own, and those shared with a team of theirs."""
+        return self._own_or(user, AccountShare.objects.filter(team__in=_teams_of(user))) if _is_active(user) else self.none()
 
     def editable_by(self, user: Any) -> Self:
-        """Narrows to accounts through which this user may change conversations."""
-        return self.filter(owner=user) if getattr(user, "is_authenticated", False) and user.is_active else self.none()
+        """Narrows to accounts through which this user may change conversations: their own, and those they may use as operator or more."""
+        if not _is_active(user):
+            return self.none()
+        return self._own_or(user, AccountShare.objects.filter(team__in=_teams_of(user, *OPERATING), level=ShareLevel.USE))
 
     def owned_by(self, user: Any) -> Self:
-        """Narrows to accounts whose credential this user may replace, and which the user may delete."""
-        return self.editable_by(user)
+        """Narrows to accounts whose credential this user may replace, and which the user may share and delete."""
+        return self.filter(owner=user) if _is_active(user) else self.none()
+
+    def managed_by(self, user: Any) -> Self:
+        """Narrows to accounts that are shared with a team in which this user is an admin or an owner."""
+        shares = AccountShare.objects.filter(team__in=_teams_of(user, *MANAGING)) if _is_active(user) else AccountShare.objects.none()
+        return self.filter(pk__in=shares.values("account"))
+
+    def _own_or(self, user: Any, shares: models.QuerySet[AccountShare]) -> Self:
+        return self.filter(models.Q(owner=user) | models.Q(pk__in=shares.values("account")))  # no join: it would show an account twice
 
     def due_for_sync(self, before: Any) -> Self:
         """Narrows to accounts that were last read before this time and are not being read or known to be refused."""

@@ -11,6 +11,7 @@ from django.db.models import Count, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from .access import Rights
 from .explain import explain, said, unpack
 from .models import Account, AccountQuerySet, Health, SyncState, User
 from .providers import all_providers
@@ -111,12 +112,13 @@ def counted(accounts: AccountQuerySet) -> AccountQuerySet:
     return accounts.select_related("owner").annotate(count=present)
 
 
-def show_account(account: Account, user: User, report: TestReport | None = None) -> dict[str, Any]:
+def show_account(account: Account, rights: Rights, report: TestReport | None = None) -> dict[str, Any]:
     """Returns what the list and the page of an account show of it; `account` comes from `counted`."""
     return {
         "account": account,
         "mark": provider_mark(account),
-        "owned": account.owner_id == user.pk,
+        "owned": rights.may_own(account),
+        "may_edit": rights.may_edit(account.pk),
         "health": _health(account),
         "sync": _sync(account),
         "report": show_report(report, account.provider) if report else None,
@@ -125,7 +127,8 @@ def show_account(account: Account, user: User, report: TestReport | None = None)
 
 def show_accounts(accounts: Iterable[Account], user: User) -> list[dict[str, Any]]:
     """Returns the rows of the list."""
-    return [show_account(account, user) for account in accounts]
+    rights = Rights(user)
+    return [show_account(account, rights) for account in accounts]
 
 
 def _health(account: Account) -> dict[str, Any]:

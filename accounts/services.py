@@ -408,14 +408,17 @@ def add_account(
 
 
 @transaction.atomic
-def replace_credentials(account: Account, credentials: Mapping[str, str], *, base_url: str | None = None, report: TestReport | None = None) -> None:
-    """Gives an account a new credential; its id, its conversations and its jobs stay."""
+def replace_credentials(
+    account: Account, credentials: Mapping[str, str], *, base_url: str | None = None, report: TestReport | None = None, by: User | None = None
+) -> None:
+    """Gives an account a new credential, in the name of `by` (default: its owner); its id, its conversations and its jobs stay."""
     if base_url is not None:
         account.base_url = base_url
     account.sealed_kept, account.cause, account.cause_detail = "", "", ""
     account.memory = Account.objects.select_for_update(no_key=True).get(pk=account.pk).memory  # a lane may have learned something
     _take_credentials(account, credentials, report)
     account.save(update_fields=_CREDENTIAL_COLUMNS)  # not all: a worker may be writing down how far its reading is
+    signals.team_event.send(sender=Account, actor=by or account.owner, what="replace credential", team=None, account=account, note="")
     _tell(signals.account_connected, account, replaced=True)
 
 

@@ -3,6 +3,9 @@
 Every signal carries `account`. `account_connected` also carries `replaced`: False for a new account, True when an account that was there
 before got a new credential or turned out to work again. `account_leaving` is the exception: it is sent while the account is still there,
 inside the transaction that deletes it, with the user who does so as `by`.
+
+Two signals are about teams. `access_changed` carries `accounts`, ids of accounts that somebody may have lost access to. `team_event` is for the
+audit log and sent inside the transaction of the change: `actor`, `what`, and `team`, `account` (None where it is about neither) and `note`.
 """
 
 from django.dispatch import Signal
@@ -11,3 +14,5 @@ account_connected = Signal()
 account_paused = Signal()
 account_resumed = Signal()
 account_leaving = Signal()
+access_changed = Signal()
+team_event = Signal()

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from . import views
+from . import sharing_views, views
 
 urlpatterns = [
     path("", views.account_list, name="account_list"),
@@ -16,4 +16,7 @@ urlpatterns = [
     path("<uuid:pk>/resume/", views.account_resume, name="account_resume"),
     path("<uuid:pk>/pace/", views.account_pace, name="account_pace"),
     path("<uuid:pk>/delete/", views.account_delete, name="account_delete"),
+    path("<uuid:pk>/share/", sharing_views.account_share, name="account_share"),
+    path("<uuid:pk>/share/<int:team_pk>/remove/", sharing_views.account_unshare, name="account_unshare"),
+    path("<uuid:pk>/hand-over/", sharing_views.account_hand_over, name="account_hand_over"),
 ]

@@ -25,7 +25,8 @@ from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from config.htmx import hx_toast, safe_next, wants_fragment
 
-from . import presenters, recent, services, trials
+from . import presenters, recent, services, sharing_views, trials
+from .access import Rights, find
 from .forms import AccountForm, PaceForm
 from .models import Account, Health, User
 from .providers import get_provider
@@ -46,7 +47,7 @@ def _visible(request: HttpRequest, pk: UUID) -> Account:
 
 
 def _owned(request: HttpRequest, pk: UUID) -> Account:
-    return get_object_or_404(presenters.counted(Account.objects.owned_by(_me(request))), pk=pk)
+    return find(presenters.counted(Account.objects.owned_by(_me(request))), Account.objects.visible_to(_me(request)), pk=pk)
 
 
 def _provider(key: str) -> type[Provider]:
@@ -89,7 +90,10 @@ def account_around(request: HttpRequest) -> HttpResponse:
 def account_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     """One account: how it is, what can be done there, its models and its pace."""
     account = _visible(request, pk)
-    context = presenters.show_account(account, _me(request)) | {
+    shown = presenters.show_account(account, Rights(_me(request)))
+    sharing = sharing_views.context(account, _me(request), owned=shown["owned"])
+    context = shown | {
+        "sharing": sharing,
         "provider": account.provider,
         "capabilities": presenters.capabilities_of(account.provider),
         "settings": presenters.settings_of(account.provider),
@@ -108,7 +112,7 @@ def show(request: HttpRequest, account: Account, report: TestReport | None = Non
     given = request.POST if request.method == "POST" else request.GET
     template = "accounts/_overview.html" if given.get("place") == "detail" else "accounts/_row.html"
     fresh = presenters.counted(Account.objects.visible_to(_me(request))).get(pk=account.pk)
-    return render(request, template, presenters.show_account(fresh, _me(request), report))
+    return render(request, template, presenters.show_account(fresh, Rights(_me(request)), report))
 
 
 # --- connecting, and replacing a credential -----------------------------------------------------------------------------------------

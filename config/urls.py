@@ -26,5 +26,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("accounts.urls")),
     path("", include("accounts.person_urls")),
+    path("", include("accounts.team_urls")),
     path("", include("conversations.urls")),
 ]

@@ -43,7 +43,7 @@ def trial_rows(job: Job) -> list[TrialRow]:
         "unknown": Count("pk", filter=Q(status=ItemStatus.FAILED, reason="outcome_unknown")),
         "conflict": Count("pk", filter=Q(status=ItemStatus.CONFLICT)),
     }
-    rows: Any = job.items.order_by().values("account_id").annotate(**counts)
+    rows: Any = job.shown.order_by().values("account_id").annotate(**counts)
     rows = [row for row in rows if row["held"]]
     accounts = Account.objects.in_bulk([row["account_id"] for row in rows])
     found = []

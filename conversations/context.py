@@ -80,7 +80,7 @@ def _sidebar(request: HttpRequest) -> dict[str, Any]:
         for account in accounts
     ]
     return {
-        "nav_active": next((name for name in ("jobs", "accounts", "audit") if path.startswith(f"/{name}/")), "conversations"),
+        "nav_active": next((name for name in ("jobs", "accounts", "teams", "audit") if path.startswith(f"/{name}/")), "conversations"),
         "running_jobs": Job.objects.visible_to(request.user).live().count(),
         "accounts": rows,
         "total_count": sum(row["count"] for row in rows),
@@ -96,13 +96,14 @@ def _banners(request: HttpRequest) -> list[dict[str, str]]:
         banners.append({"level": "danger", "text": _("No worker is online, so nothing in the queue moves. Start one with “make run”.")})
     dead = Account.objects.visible_to(request.user).filter(health=Health.NEEDS_REAUTH)
     for account in dead[:3]:
+        mine = account.owner_id == request.user.pk
         banners.append(
             {
                 "level": "warning",
                 "text": _("%(account)s: the provider does not accept its credential any more. What is shown is our last copy.")
                 % {"account": account.label},
-                "url": reverse("account_edit", args=[account.pk]),
-                "url_text": _("Replace the credential"),
+                "url": reverse("account_edit" if mine else "account_detail", args=[account.pk]),
+                "url_text": _("Replace the credential") if mine else _("Open the account"),
             }
         )
     return banners

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts.access import READ_ONLY
 from accounts.explain import said_price, sentences
 from accounts.forms import form_field
 from accounts.models import Account
@@ -182,8 +183,9 @@ class SettingsForm(forms.Form):
 
     seen_values = forms.CharField(widget=forms.HiddenInput, required=False)
 
-    def __init__(self, row: Conversation, data: Any = None) -> None:
+    def __init__(self, row: Conversation, data: Any = None, *, may_edit: bool = True) -> None:
         self.row = row
+        self.may_edit = may_edit
         self.changes: dict[str, Any] = {}
         self.seen: dict[str, Any] = {}
         self.typed: dict[str, str] = {}
@@ -221,6 +223,7 @@ class SettingsForm(forms.Form):
         self._disable("model", _reason(row, capability))
 
     def _disable(self, name: str, reason: str, *, locked: bool = False) -> None:
+        reason = reason if self.may_edit else str(READ_ONLY)
         self.fields[name].disabled = locked or bool(reason)
         if reason:
             self.reasons[name] = reason

@@ -13,6 +13,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
+from accounts.access import Rights
 from accounts.explain import explain, said, unpack
 from accounts.models import Account, Health, SyncState
 from accounts.presenters import count_note, provider_mark
@@ -20,7 +21,7 @@ from accounts.presenters import count_note, provider_mark
 WORKING, IDLE = 2, 30  # seconds between two looks
 
 
-def show(account: Account) -> dict[str, Any]:
+def show(account: Account, rights: Rights) -> dict[str, Any]:
     """Returns the line of one account: state (paused, reading, failing, never or fresh), progress, cause and what is incomplete."""
     progress = account.sync_progress
     failed = unpack(account.cause_detail) if account.health not in (Health.OK, Health.UNKNOWN) else None
@@ -37,6 +38,8 @@ def show(account: Account) -> dict[str, Any]:
         state = "fresh" if account.synced_at else "never"
     return {
         "account": account,
+        "may_edit": rights.may_edit(account.pk),
+        "owned": rights.may_own(account),
         "mark": provider_mark(account),
         "state": state,
         "broken": broken and state != "paused",
@@ -50,7 +53,8 @@ def show(account: Account) -> dict[str, Any]:
 
 def context(request: HttpRequest, accounts: Sequence[Account] | QuerySet[Account]) -> dict[str, Any]:
     """Returns the lines of all accounts, the oldest reading among them, and the address under which the page asks again."""
-    shown = [show(account) for account in accounts]
+    rights = Rights(request.user)
+    shown = [show(account, rights) for account in accounts]
     reading = [line for line in shown if line["state"] == "reading"]
     read = [line["account"].synced_at for line in shown if line["account"].synced_at]
     since = _since(request)

@@ -11,18 +11,19 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import trigger_client_event
 
+from accounts.access import find
 from accounts.models import User
 from config.htmx import hx_toast, render_page_or_fragment, wants_fragment
 
-from . import jobs
+from . import access, jobs
 from .item_presenters import item_context
 from .models import Job, JobItem
 
 
 def _find(request: HttpRequest, pk: int, item_pk: int, *, to_change: bool = False) -> JobItem:
-    found = Job.objects.editable_by(request.user) if to_change else Job.objects.visible_to(request.user)
-    job = get_object_or_404(found.select_related("actor"), pk=pk)
-    item = get_object_or_404(JobItem.objects.select_related("account", "conversation").filter(job=job), pk=item_pk)
+    visible = Job.objects.visible_to(request.user)
+    job = find(Job.objects.editable_by(request.user) if to_change else visible, visible, pk=pk)
+    item = get_object_or_404(access.cut(job, request.user).shown.select_related("account", "conversation"), pk=item_pk)
     item.job = job
     return item
 

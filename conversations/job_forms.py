@@ -90,7 +90,7 @@ class Part:
 def parts_of(job: Job) -> list[Part]:
     """Returns the accounts of a job with their shares, ordered by provider and label."""
     used: dict[Any, Counter[str]] = {}
-    for account_id, model, count in job.items.order_by().values_list("account_id", "conversation__model").annotate(count=Count("pk")):
+    for account_id, model, count in job.shown.order_by().values_list("account_id", "conversation__model").annotate(count=Count("pk")):
         used.setdefault(account_id, Counter())[model or ""] += count
     accounts = sorted(Account.objects.filter(pk__in=list(used)), key=lambda account: (account.provider.name.casefold(), account.label))
     found = []
@@ -370,7 +370,7 @@ class TitleForm(forms.Form):
     @property
     def hand_made(self) -> int:
         """How many of these conversations have a title that a person chose."""
-        return self._job.items.filter(conversation__untitled=False, account__in=[part.account for part in self._parts]).count()
+        return self._job.shown.filter(conversation__untitled=False, account__in=[part.account for part in self._parts]).count()
 
     @property
     def placeholders(self) -> list[tuple[str, Any]]:

@@ -267,7 +267,7 @@ def waits(job: Job) -> list[dict[str, Any]]:
     """Returns for which accounts, and why, items of a job wait for a person."""
     if not job.n_waiting:
         return []
-    waiting = job.items.filter(status=ItemStatus.WAITING).exclude(reason__in=canary.HELD)
+    waiting = job.shown.filter(status=ItemStatus.WAITING).exclude(reason__in=canary.HELD)
     rows = waiting.order_by().values("account_id", "reason").annotate(count=Count("pk"))
     accounts = Account.objects.in_bulk({row["account_id"] for row in rows})
     return [{"account": accounts[row["account_id"]], "count": row["count"], "reason": REASONS.get(row["reason"], "")} for row in rows]
@@ -281,7 +281,7 @@ def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
     names = [name for name in SHOWN if name in MAIN or job.counts[name] or name == status]
     tabs = [Tab("", _("All"), job.total, "", detail, not status)]
     tabs += [Tab(name, LABELS[name], job.counts[name], name, f"{detail}?status={name}", name == status) for name in names]
-    items = job.items.filter(STATUS_FILTERS[status]) if status else job.items.all()
+    items = job.shown.filter(STATUS_FILTERS[status]) if status else job.shown.all()
     per_minute = round(jobs.pace(job) or 0) if job.is_live else 0
     query = _query(given, "status", "after", "before")
     stuck = job.n_pending + job.n_running  # those under way too: nobody is left to take them over
@@ -351,7 +351,7 @@ def shares(job: Job) -> list[Share]:
         "last": Max("checked_at"),
         "unticked": Count("pk", filter=ticks.UNTICKED),
     }
-    rows: Any = list(job.items.order_by().values("account_id").annotate(**aggregates))
+    rows: Any = list(job.shown.order_by().values("account_id").annotate(**aggregates))
     accounts = Account.objects.in_bulk([row["account_id"] for row in rows])
     found = []
     for row in rows:
@@ -375,7 +375,7 @@ def _hindrance(account: Account) -> str:
 
 def chosen_items(job: Job, group: str) -> QuerySet[JobItem]:
     """Returns the items of one group of a preview, all of them for no group."""
-    return job.items.filter(jobs.GROUPS[group]) if group in jobs.GROUPS else job.items.all()
+    return job.shown.filter(jobs.GROUPS[group]) if group in jobs.GROUPS else job.shown.all()
 
 
 def by_provider(found: Iterable[Share]) -> str:

@@ -16,24 +16,27 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefresh, trigger_client_event
 
+from accounts.access import find
 from accounts.models import User
 from accounts.recent import recently_authenticated
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
-from . import canary, jobs, lane_board, lists, reports, ticks, undo, wake
+from . import access, canary, jobs, lane_board, lists, reports, ticks, undo, wake
 from . import job_presenters as presenters
 from .config_forms import ConfigureForm
 from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected, selected_again
-from .models import COUNTERS, Action, Job, JobItem, Order
+from .models import COUNTERS, Action, Job, Order
 from .title_examples import title_examples
 
 
 def _find(request: HttpRequest, pk: int) -> Job:
-    return get_object_or_404(Job.objects.visible_to(request.user).select_related("actor"), pk=pk)
+    return access.cut(get_object_or_404(Job.objects.visible_to(request.user).select_related("actor"), pk=pk), request.user)
 
 
-def _editable(request: HttpRequest, pk: int) -> Job:
-    return get_object_or_404(Job.objects.editable_by(request.user).select_related("actor"), pk=pk)
+def _editable(request: HttpRequest, pk: int, order: str = "") -> Job:
+    allowed = Job.objects.pausable_by(request.user) if order == "pause" else Job.objects.editable_by(request.user)
+    job = find(allowed.select_related("actor"), Job.objects.visible_to(request.user), pk=pk)
+    return access.cut(job, request.user)
 
 
 def _user(request: HttpRequest) -> User:
@@ -133,7 +136,9 @@ def job_detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _live_context(request: HttpRequest, job: Job) -> dict[str, Any]:
-    return presenters.live_context(job, request.GET) | lane_board.job_context(job, _user(request))
+    mine = job.actor_id == _user(request).pk
+    rights = {"may_edit": mine, "may_pause": mine or Job.objects.pausable_by(request.user).filter(pk=job.pk).exists()}
+    return presenters.live_context(job, request.GET) | lane_board.job_context(job, _user(request)) | rights
 
 
 def _preview(request: HttpRequest, job: Job, form: StartForm, status: int = 200) -> HttpResponse:
@@ -166,7 +171,7 @@ def job_tick(request: HttpRequest, pk: int) -> HttpResponse:
         ticks.tick(_user(request), job, items, ticked=request.POST.get("ticked") == "1")
     job.refresh_from_db()
     shown = wants_fragment(request) and job.order == Order.DRAFT and job.planned_at
-    return _preview(request, job, StartForm()) if shown else _go(request, "job_detail", pk)
+    return _preview(request, access.cut(job, request.user), StartForm()) if shown else _go(request, "job_detail", pk)
 
 
 @require_POST
@@ -212,7 +217,7 @@ def _live(request: HttpRequest, pk: int, done: str, level: str = "info") -> Http
 @require_POST
 def job_order(request: HttpRequest, pk: int, order: str) -> HttpResponse:
     """Pause, resume, cancel or retry; what came too late says so."""
-    job = _editable(request, pk)
+    job = _editable(request, pk, order)
     if job.order == Order.DRAFT:
         return _go(request, "job_detail", pk)
     if order == "retry":
@@ -252,7 +257,7 @@ def job_undo(request: HttpRequest, pk: int) -> HttpResponse:
 def job_decide(request: HttpRequest, pk: int, item_pk: int) -> HttpResponse:
     """Ends a conflict: keeps the provider's value, or overwrites the value that was shown."""
     job = _editable(request, pk)
-    item = get_object_or_404(JobItem.objects.filter(job=job), pk=item_pk)
+    item = get_object_or_404(job.shown, pk=item_pk)
     overwrite = request.POST.get("overwrite") == "1"
     if not jobs.decide(_user(request), item, overwrite=overwrite):
         return _live(request, pk, _("This has been decided already."))
@@ -263,7 +268,7 @@ def job_decide(request: HttpRequest, pk: int, item_pk: int) -> HttpResponse:
 def job_go_on(request: HttpRequest, pk: int) -> HttpResponse:
     """Lets the rest of an account go on after its first conversations, whatever became of these."""
     job = _editable(request, pk)
-    accounts = {str(account_id): account_id for account_id in job.items.order_by().values_list("account_id", flat=True).distinct()}
+    accounts = {str(account_id): account_id for account_id in job.shown.order_by().values_list("account_id", flat=True).distinct()}
     account_id = accounts.get(request.POST.get("account", ""))
     if account_id is None:
         raise Http404
@@ -275,7 +280,7 @@ def job_go_on(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def job_again(request: HttpRequest, pk: int) -> HttpResponse:
     """Makes a new draft like an ended job, over what matches now or the same conversations, and goes on to what to do with it."""
-    job = _find(request, pk)
+    job = _editable(request, pk)
     try:
         rows, how = selected_again(request.user, job)
         new = jobs.create(_user(request), job.action, rows, selection=how, params=job.params, key=request.POST.get("key", ""))

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import trigger_client_event
 
 from accounts import services
+from accounts.access import find
 from accounts.forms import PaceForm
 from accounts.models import Account, User
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
@@ -27,7 +28,7 @@ def _me(request: HttpRequest) -> User:
 
 
 def _owned(request: HttpRequest, pk: UUID) -> Account:
-    return get_object_or_404(Account.objects.owned_by(_me(request)), pk=pk)
+    return find(Account.objects.owned_by(_me(request)), Account.objects.visible_to(_me(request)), pk=pk)
 
 
 def _done(request: HttpRequest, text: str, *events: str) -> HttpResponse:

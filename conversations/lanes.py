@@ -328,7 +328,7 @@ class LaneRunner:
     async def _outcome(self, work: Work) -> Outcome:
         item, job = work.item, work.job
         if not work.allowed:
-            return Outcome(S.SKIPPED, "access_removed")
+            return await self._withdrawn(work)
         ref = Ref(item.remote_id, item.title, item.rank)
         save = self._saver(work)
         if work.generates:
@@ -346,6 +346,16 @@ class LaneRunner:
             for other in self.trust.values():
                 other.lied = True
         return outcome
+
+    async def _withdrawn(self, work: Work) -> Outcome:
+        """Ends an item whose author may not change it any more; what an earlier run may have sent is looked at, and never sent again."""
+        item = work.item
+        if work.before is None:
+            return Outcome(S.SKIPPED, "access_removed")
+        if work.generates or item.target is None:
+            return Outcome(S.FAILED, "outcome_unknown", before=work.before)
+        found = await edits.run_look(self.provider, Ref(item.remote_id, item.title, item.rank), item.target, before=work.before)
+        return found if found.status != S.PENDING else Outcome(S.SKIPPED, "access_removed", found.before, found.after, found.remote)
 
     async def _late_title(self, work: Work, ref: Ref) -> dict[str, Any] | None:
         first = await self.provider.first_message(ref)

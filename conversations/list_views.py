@@ -8,10 +8,12 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
+
+from accounts.access import find
 
 from . import jobs, list_files, lists
 from .models import Action, Job, Order
@@ -62,7 +64,7 @@ class ListForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 def job_from_list(request: HttpRequest, pk: int | None = None) -> HttpResponse:
     """Makes a job of what a list names, or plans the draft `pk` with it; errors are shown at the field, with their lines."""
-    job = get_object_or_404(Job.objects.editable_by(request.user), pk=pk) if pk else None
+    job = find(Job.objects.editable_by(request.user), Job.objects.visible_to(request.user), pk=pk) if pk else None
     if job is not None and job.order != Order.DRAFT:
         return redirect("job_detail", job.pk)
     given = (request.POST, request.FILES) if request.method == "POST" else (None, None)

@@ -149,12 +149,20 @@ class Job(models.Model):
 
     objects = JobQuerySet.as_manager()
 
+    hidden: tuple[Any, ...] = ()  # ids of accounts that the present reader may not see (access.cut)
+
     class Meta:
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["actor", "key"], name="job_once_per_submit")]
 
     def __str__(self) -> str:
         return f"J-{self.pk}"
+
+    @property
+    def shown(self) -> JobItemQuerySet:
+        """The items that the present reader may see."""
+        items: JobItemQuerySet = JobItem.objects.filter(job=self)
+        return items.exclude(account__in=self.hidden) if self.hidden else items
 
     @property
     def counts(self) -> dict[str, int]:

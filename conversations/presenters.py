@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django_htmx.http import trigger_client_event
 
+from accounts.access import READ_ONLY, Rights
 from accounts.explain import explain, said
 from accounts.models import Account, CatalogueModel
 from accounts.presenters import provider_mark
@@ -89,22 +90,25 @@ class ModelNames:
         return {"id": row.model, "name": entry.name if entry else row.model or "", "gone": gone, "more": len(row.more_models)}
 
 
-def _can(row: Conversation, op: Op) -> tuple[bool, str]:
-    """Returns whether an operation can be tried on a conversation, and if not, the sentence that says why."""
+def _can(row: Conversation, op: Op, rights: Rights) -> tuple[bool, str]:
+    """Returns whether a reader can try an operation on a conversation, and if not, the sentence that says why."""
     capability = row.account.provider.capability(op)
+    if not rights.may_edit(row.account_id):
+        return False, str(READ_ONLY)
     if row.gone_at is not None:
         return False, _("It is deleted at the provider.")
     return capability.available, "" if capability.available else said(capability.reason)
 
 
-def show_row(row: Conversation, names: ModelNames, query: str = "") -> dict[str, Any]:
-    """Returns what the list, the pane and the reader's head show of a conversation."""
+def show_row(row: Conversation, names: ModelNames, rights: Rights, query: str = "") -> dict[str, Any]:
+    """Returns what the list, the pane and the reader's head show of a conversation to somebody with these rights."""
     provider = row.account.provider
-    can_switch, switch_reason = _can(row, Op.SWITCH_MODEL)
-    can_rename, rename_reason = _can(row, Op.RENAME)
+    can_switch, switch_reason = _can(row, Op.SWITCH_MODEL, rights)
+    can_rename, rename_reason = _can(row, Op.RENAME, rights)
     told = row.updated_at is not None
     return {
         "row": row,
+        "may_edit": rights.may_edit(row.account_id),
         "mark": provider_mark(row.account),
         "model": names.show(row),
         "can_switch": can_switch,
@@ -112,7 +116,7 @@ def show_row(row: Conversation, names: ModelNames, query: str = "") -> dict[str,
         "can_rename": can_rename,
         "rename_reason": rename_reason,
         "rename_note": said(provider.capability(Op.RENAME).note),
-        "can_generate": _can(row, Op.GENERATE_TITLE)[0],
+        "can_generate": _can(row, Op.GENERATE_TITLE, rights)[0],
         "generate_note": said(provider.capability(Op.GENERATE_TITLE).note),
         "title_limit": provider.title_field.max_length,
         "group": said(row.group),
@@ -157,14 +161,16 @@ def list_context(request: HttpRequest, form: FilterForm, page: listing.ListPage,
     """Returns the context of the list page and of its fragment."""
     rows = form.narrow(visible)
     count, exact = rows.capped_count(listing.COUNT_CAP)
-    names, query = ModelNames(page.rows), query_of(request)
+    names, query, rights = ModelNames(page.rows), query_of(request), Rights(request.user)
+    selectable, counted_all = rows.editable_by(request.user).capped_count(listing.COUNT_CAP) if rights.only_seen else (count, exact)
     return {
         "form": form,
+        "may_edit": bool(rights.editable),
         "days": [form["updated_after"], form["updated_before"]],
-        "rows": [show_row(row, names, query) for row in page.rows],
+        "rows": [show_row(row, names, rights, query) for row in page.rows],
         "count": count,
         "count_words": counted(count, exact),
-        "select_total": count if exact and form.is_valid() else "",
+        "select_total": selectable if counted_all and form.is_valid() else "",
         "select_query": form.query,
         "query": query,
         "newer_url": request.path + query_of(request, before=page.newer) if page.newer else "",
@@ -235,9 +241,9 @@ def models_in_use(visible: ConversationQuerySet, chosen: list[str]) -> list[dict
 
 def pane_page_context(request: HttpRequest, page: listing.ListPage, current: Conversation | None = None) -> dict[str, Any]:
     """Returns the context of some rows of the list beside the reader."""
-    names, query, pane = ModelNames(page.rows), query_of(request), reverse("conversation_pane")
+    names, query, pane, rights = ModelNames(page.rows), query_of(request), reverse("conversation_pane"), Rights(request.user)
     return {
-        "pane_rows": [show_row(row, names, query) for row in page.rows],
+        "pane_rows": [show_row(row, names, rights, query) for row in page.rows],
         "query": query,
         "current": current.pk if current else None,
         "pane_newer": pane + query_of(request, before=page.newer) if page.newer else "",
@@ -266,7 +272,7 @@ def head_context(
     """Returns what a row, the head of the reader and the small forms show of one conversation; `verified` after a write that was checked."""
     provider = row.account.provider
     return {
-        "item": {**show_row(row, ModelNames([row]), query_of(request)), "verified": verified},
+        "item": {**show_row(row, ModelNames([row]), Rights(request.user), query_of(request)), "verified": verified},
         "provider": provider,
         "configure_note": said(provider.capability(Op.EDIT_CONFIG).note),
         "details": [(said(label), said(value)) for label, value in row.details.items()],
@@ -318,7 +324,7 @@ def picker_context(request: HttpRequest, row: Conversation) -> dict[str, Any]:
         }
         groups.setdefault(model.group, []).append(option)
     return {
-        "item": show_row(row, ModelNames([row]), query_of(request)),
+        "item": show_row(row, ModelNames([row]), Rights(request.user), query_of(request)),
         "groups": list(groups.items()),
         "note": said(row.account.provider.capability(Op.SWITCH_MODEL).note),
         "vals": json.dumps({"seen": pack_seen(row)}),

@@ -18,6 +18,8 @@ def left_out(job: Job) -> int:
     if not job.n_skipped or job.order == Order.DRAFT:
         return 0
     key = f"job-left-out:{job.pk}:{job.n_skipped}"
+    if job.hidden:
+        return job.shown.filter(LEFT_OUT).count()
     try:
         found = cache.get(key)
         if found is None:

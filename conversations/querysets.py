@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Any, NoReturn, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from accounts.models import Account, Membership, Role
+
+from .states import ItemStatus
 
 
 class ConversationQuerySet(models.QuerySet[Any]):
@@ -51,12 +53,32 @@ class JobQuerySet(models.QuerySet[Any]):
     """Jobs as a user may see them."""
 
     def visible_to(self, user: Any) -> Self:
-        """Narrows to jobs that this user started."""
-        return self.filter(actor=user) if getattr(user, "is_authenticated", False) else self.none()
+        """Narrows to jobs that this user made, and to started ones of which at least one account is in the user's sight.
+
+        One is enough, so that an owner sees everything that happens to an account; what such a job did elsewhere is cut off (access.cut).
+        """
+        if not getattr(user, "is_authenticated", False):
+            return self.none()
+        own = Q(actor=user)
+        mates = Membership.objects.filter(team__in=Membership.objects.filter(user=user, team__personal=False).values("team")).values("user")
+        if not mates.exists():
+            return self.filter(own)
+        started = ~Q(order="draft") & Q(actor__in=mates)  # first: without a team in common nobody can have worked there
+        return self.filter(own | (started & Q(self._at(Account.objects.visible_to(user)))))
 
     def editable_by(self, user: Any) -> Self:
-        """Narrows to jobs that this user may pause, cancel or retry."""
-        return self.visible_to(user)
+        """Narrows to jobs that this user may pause, resume, cancel, retry and undo: their own."""
+        return self.filter(actor=user) if getattr(user, "is_authenticated", False) and user.is_active else self.none()
+
+    def pausable_by(self, user: Any) -> Self:
+        """Narrows to jobs that this user may pause: their own, and those at an account of a team in which they are admin or owner."""
+        own = self.editable_by(user).order_by().values("pk")
+        return self.filter(Q(pk__in=own) | (~Q(order="draft") & Q(self._at(Account.objects.managed_by(user)))))
+
+    def _at(self, accounts: models.QuerySet[Account]) -> Exists:
+        """True for jobs with an item at one of these accounts; all statuses are named, so that the lanes' index finds it without a scan."""
+        items = self.model._meta.get_field("items").related_model._default_manager
+        return Exists(items.filter(account__in=accounts.order_by().values("pk"), status__in=ItemStatus.values, job=OuterRef("pk")))
 
     def live(self) -> Self:
         """Narrows to jobs that are under way."""

@@ -53,7 +53,7 @@ def row(item: JobItem) -> dict[str, Any]:
 
 def rows(job: Job, statuses: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Yields a job's items in their order, only those counted under `statuses` when some are given."""
-    items = job.items.select_related("account").order_by("ordinal")
+    items = job.shown.select_related("account").order_by("ordinal")
     for item in items.iterator(chunk_size=2000):
         found = row(item)
         if not statuses or found["status"] in statuses:

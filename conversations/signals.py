@@ -1,13 +1,13 @@
-"""What follows here from what happens to accounts: a new credential starts a reading, a pause lets items wait."""
+"""What follows here from what happens to accounts: a new credential starts a reading, a pause lets items wait, lost access ends them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from accounts.models import Account, User
-from accounts.signals import account_connected, account_leaving, account_paused, account_resumed
+from accounts.models import Account, Team, User
+from accounts.signals import access_changed, account_connected, account_leaving, account_paused, account_resumed, team_event
 
-from . import leases, mirror, wake
+from . import access, leases, mirror, wake
 from .models import AuditEntry, JobItem, Result
 from .states import ItemStatus, transition_all
 
@@ -54,9 +54,30 @@ def on_leaving(account: Account, *, by: User, **_more: Any) -> None:
     AuditEntry.objects.create(actor=by, actor_name=str(by), account_label=account.label, what="delete account", result=Result.APPLIED)
 
 
+def on_access_changed(accounts: list[Any], **_more: Any) -> None:
+    """Somebody may have lost an account: what their jobs still had to do there ends."""
+    access.withdraw(accounts)
+
+
+def on_team_event(actor: User, what: str, team: Team | None, account: Account | None, note: str, **_more: Any) -> None:
+    """Writes down what was done to a team, its members and what is shared with it."""
+    AuditEntry.objects.create(
+        actor=actor,
+        actor_name=str(actor)[:200],
+        team=team,
+        account=account,
+        account_label=account.label if account else "",
+        what=what,
+        result=Result.APPLIED,
+        note=note[:300],
+    )
+
+
 def connect() -> None:
     """Connects the receivers; called once, when the app is ready."""
     account_connected.connect(on_connected, dispatch_uid="conversations.connected")
     account_paused.connect(on_paused, dispatch_uid="conversations.paused")
     account_resumed.connect(on_resumed, dispatch_uid="conversations.resumed")
     account_leaving.connect(on_leaving, dispatch_uid="conversations.leaving")
+    access_changed.connect(on_access_changed, dispatch_uid="conversations.access_changed")
+    team_event.connect(on_team_event, dispatch_uid="conversations.team_event")

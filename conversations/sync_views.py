@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import trigger_client_event
 
+from accounts.access import find
 from accounts.models import Account
 from accounts.views import CHANGED, show
 from config.htmx import hx_toast
@@ -18,7 +19,7 @@ from . import honesty, mirror, wake
 
 
 def _editable(request: HttpRequest, pk: UUID) -> Account:
-    return get_object_or_404(Account.objects.editable_by(request.user), pk=pk)
+    return find(Account.objects.editable_by(request.user), Account.objects.visible_to(request.user), pk=pk)
 
 
 @require_POST

@@ -32,7 +32,7 @@ LOOKED_AT = 2000
 
 def title_examples(job: Job, params: dict[str, Any]) -> list[Example]:
     """Returns how the first selected conversations would be titled; for find and replace, the first that hold the text."""
-    items = job.items.filter(conversation__isnull=False).select_related("account", "conversation").order_by("ordinal")
+    items = job.shown.filter(conversation__isnull=False).select_related("account", "conversation").order_by("ordinal")
     items = items.filter(account__in=[account for account in _accounts(job) if account.provider.capability(Op.RENAME).available])
     makes = "template" in params and not params.get("include_hand_made")
     if makes and items.filter(conversation__untitled=True).exists():
@@ -64,4 +64,4 @@ def _title_examples(items: QuerySet[JobItem], params: dict[str, Any]) -> list[Ex
 
 
 def _accounts(job: Job) -> QuerySet[Account]:
-    return Account.objects.filter(pk__in=job.items.order_by().values("account_id").distinct())
+    return Account.objects.filter(pk__in=job.shown.order_by().values("account_id").distinct())

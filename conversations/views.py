@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
+from accounts.access import Rights, find
 from accounts.explain import explain, said
 from accounts.models import Account
 from accounts.providers.errors import NotFound, ProviderError
@@ -44,7 +45,7 @@ def _find(request: HttpRequest, pk: int) -> Conversation:
 
 
 def _editable(request: HttpRequest, pk: int) -> Conversation:
-    return get_object_or_404(Conversation.objects.editable_by(request.user).select_related("account"), pk=pk)
+    return find(Conversation.objects.editable_by(request.user).select_related("account"), Conversation.objects.visible_to(request.user), pk=pk)
 
 
 # --- the list -----------------------------------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def _edit(request: HttpRequest, row: Conversation, target: edits.Values, what: s
 def conversation_model(request: HttpRequest, pk: int) -> HttpResponse:
     """The model picker, and the one-click switch."""
     if request.method == "GET":
-        return render(request, "conversations/_model_picker.html", presenters.picker_context(request, _find(request, pk)))
+        return render(request, "conversations/_model_picker.html", presenters.picker_context(request, _editable(request, pk)))
     row = _editable(request, pk)
     try:
         target = edits.check_changes(row, {"model": request.POST.get("model", "").replace("\0", "")})
@@ -241,12 +242,13 @@ def _settings(request: HttpRequest, row: Conversation, form: SettingsForm, *, st
 def _settings_opened(request: HttpRequest, row: Conversation) -> HttpResponse:
     """Opens the form with what is stored now; where that cannot be read, with our copy, and says so."""
     cause, before = None, (row.values, row.gone_at)
+    may_edit = Rights(request.user).may_edit(row.account_id)
     try:
-        if row.gone_at is None:
+        if row.gone_at is None and may_edit:
             mirror.refresh(row)
     except ProviderError as error:
         cause = explain(error)
-    response = _settings(request, row, SettingsForm(row), cause=cause)
+    response = _settings(request, row, SettingsForm(row, may_edit=may_edit), cause=cause)
     return response if before == (row.values, row.gone_at) else presenters.changed(response, row)
 
 
