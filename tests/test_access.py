@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.shortcuts import resolve_url
 from django.test import Client
@@ -38,6 +39,7 @@ def rule(*expected: Any) -> dict[str, Any]:
 
 NO = rule(*[405] * 6)  # not a method of this address
 ANY = rule(*[OK] * 6)  # one's own pages, and lists that are cut to what one may see
+NONE = rule(*[404] * 6)  # there is none
 SEE = rule(404, OK, OK, OK, OK, OK)
 USE = rule(404, 403, 403, OK, OK, OK)
 OWN = rule(404, 403, 403, 403, 403, OK)  # of an account its owner's, of a job its author's
@@ -60,6 +62,23 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "set_language": ((), NO, ANY),
     "set_theme": ((), NO, ANY),
     "home": ((), ANY, NO),
+    # one's own sign-in; nobody here has a second factor
+    "mfa_index": ((), ANY, NO),
+    "sessions_end_others": ((), NO, ANY),
+    "session_end": (("session",), NO, ANY),  # that of somebody else is as one that has ended; the test below looks at it
+    "mfa_activate_totp": ((), ANY, ANY),
+    "mfa_deactivate_totp": ((), NONE, NONE),
+    "mfa_add_webauthn": ((), ANY, ANY),
+    "mfa_edit_webauthn": (("one",), NONE, NONE),
+    "mfa_remove_webauthn": (("one",), NONE, NONE),
+    "mfa_view_recovery_codes": ((), NONE, NO),
+    "mfa_generate_recovery_codes": ((), ANY, ANY),
+    "mfa_download_recovery_codes": ((), NONE, NONE),
+    "set_name": ((), NO, ANY),
+    "mfa_authenticate": ((), ANY, ANY),
+    "mfa_login_webauthn": ((), ANY, ANY),
+    "mfa_reauthenticate": ((), ANY, ANY),
+    "mfa_reauthenticate_webauthn": ((), ANY, ANY),
     # accounts
     "account_list": ((), ANY, NO),
     "account_around": ((), ANY, NO),
@@ -139,6 +158,8 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "job_undo": (("job",), NO, OWN),
     "job_decide": (("job", "item"), NO, OWN),
     "job_report": (("job", "csv"), SEE, NO),
+    "audit_list": ((), ANY, NO),
+    "audit_export": (("csv",), ANY, NO),
 }
 
 
@@ -188,6 +209,8 @@ def world(alice, connected) -> SimpleNamespace:
         "provider": "aurod",
         "csv": "csv",
         "nonsense": "x" * 43,
+        "one": 1,
+        "session": UserSession.objects.create(user=alice, session_key="a" * 32, ip="127.0.0.1", user_agent="synthetic").pk,
     }
     persons = {name: reader if name == "reader" else getattr(desk, name) for name in ROLES}
     return SimpleNamespace(persons=persons, things=things, team=desk.team, spare=spare)
@@ -215,3 +238,10 @@ def test_s11_who_may_call_it(world, name: str) -> None:
             else:
                 wanted = expected[role] if isinstance(expected[role], tuple) else (expected[role],)
                 assert response.status_code in wanted, (method, role, response.status_code)
+
+
+def test_s11_nobody_ends_the_session_of_somebody_else(world) -> None:
+    client = Client()
+    client.force_login(world.persons["admin"])
+    client.post(reverse("session_end", args=[world.things["session"]]))
+    assert UserSession.objects.filter(pk=world.things["session"]).exists()
