@@ -271,10 +271,10 @@ def unshare(actor: User, account: Account, team: Team) -> bool:
     return True
 
 
-def heirs(account: Account, team: Team | None = None) -> QuerySet[User]:
-    """Returns to whom an account can be handed over: active members of its owner's teams (or of this one)."""
-    mine: Any = Membership.objects.filter(user=account.owner_id, team__personal=False).values("team")
-    found = User.objects.filter(is_active=True, membership__team__in=[team.pk] if team else mine)
+def heirs(account: Account) -> QuerySet[User]:
+    """Returns to whom an account can be handed over: active members of its owner's teams."""
+    mine = Membership.objects.filter(user=account.owner_id, team__personal=False).values("team")
+    found = User.objects.filter(is_active=True, membership__team__in=mine)
     return found.exclude(pk=account.owner_id).distinct().order_by("email")
 
 

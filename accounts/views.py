@@ -99,7 +99,7 @@ def account_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "settings": presenters.settings_of(account.provider),
         "models": account.catalogue.order_by(F("gone_at").asc(nulls_first=True), "order", "name"),
         "models_reason": presenters.models_reason(account.provider),
-        "hints": presenters.hints_of(account),
+        "hints": presenters.hints_of(account) if shown["owned"] else [],
         "form": PaceForm(instance=account),
     }
     return render(request, "accounts/detail.html", context)

@@ -66,8 +66,10 @@ def test_invited_joined_and_at_work_with_a_shared_account_whose_secret_stays_hid
     row = account.conversations.order_by("pk").first()
     other = account.catalogue.exclude(model_id=row.model).filter(gone_at=None).first()
     phone.goto(f"/conversations/{row.pk}/")
+    expect(phone.locator("#messages[data-loaded]")).to_be_visible()  # what they tell of the conversation has replaced its head
     phone.click(f"#reader-chip-{row.pk}")
-    phone.locator(".picker-options button, .picker-options [role=option]", has_text=other.name).first.click()
+    expect(phone.locator(f"#models-{row.pk} [role=option]").first).to_be_visible()
+    phone.locator(f"#models-{row.pk} [role=option]", has_text=other.name).first.click()
     expect(phone.locator(f"#reader-chip-{row.pk}")).to_contain_text(other.name)
     row.refresh_from_db()
     assert row.model == other.model_id and len(simulator.writes()) == 1
