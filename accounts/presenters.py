@@ -11,6 +11,7 @@ from django.db.models import Count, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from . import health
 from .explain import explain, said, unpack
 from .models import Account, AccountQuerySet, Health, SyncState, User
 from .providers import all_providers
@@ -129,13 +130,39 @@ def show_accounts(accounts: Iterable[Account], user: User) -> list[dict[str, Any
 
 
 def _health(account: Account) -> dict[str, Any]:
-    """Returns the state (a key of _status.html), its name, and the last error in plain words."""
+    """Returns the state (a key of _status.html), its name, the last error in plain words, and when the credential ends where that is near."""
+    status = health.shown(account)
     error = unpack(account.cause_detail)
-    cause = explain(error) if error and account.health != Health.OK else None
-    if account.paused_at:
-        return {"status": "paused", "label": _("Paused"), "cause": None}
-    status = "unchecked" if account.health == Health.UNKNOWN else account.health
-    return {"status": status, "label": account.get_health_display(), "cause": cause}
+    bad = status not in (Health.OK, Health.UNKNOWN, "paused", "expiring")
+    return {
+        "status": "unchecked" if status == Health.UNKNOWN else status,
+        "label": state_name(status),
+        "cause": explain(error) if error and bad else None,
+        "ends": account.credential_expires_at if not account.paused_at and health.expiring(account) else None,
+        "ended": health.ended(account),
+    }
+
+
+def state_name(status: str) -> str:
+    """Returns the name of a state that `health.shown` tells."""
+    return {"paused": _("Paused"), "expiring": _("Expiring")}.get(status) or str(Health(status).label)
+
+
+_MARKS = {Health.OK: "✓", Health.RATE_LIMITED: "!", Health.UNREACHABLE: "×", Health.NEEDS_REAUTH: "×"}
+
+
+def strip_of(account: Account) -> list[dict[str, Any]]:
+    """Returns the last 14 days of an account, each with a sign and with what happened in words."""
+    return [{"day": day, "status": day.worst, "mark": _MARKS.get(Health(day.worst), ""), "words": _day_words(day)} for day in health.strip(account)]
+
+
+def _day_words(day: health.Day) -> str:
+    if not day.checks:
+        return _("not checked")
+    if not day.failed:
+        return _("worked")
+    name = Health(day.worst).label
+    return _("%(state)s: %(failed)d of %(checks)d checks failed") % {"state": name, "failed": day.failed, "checks": day.checks}
 
 
 def _sync(account: Account) -> dict[str, Any]:

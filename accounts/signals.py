@@ -3,6 +3,7 @@
 Every signal carries `account`. `account_connected` also carries `replaced`: False for a new account, True when an account that was there
 before got a new credential or turned out to work again. `account_leaving` is the exception: it is sent while the account is still there,
 inside the transaction that deletes it, with the user who does so as `by`.
+`account_check_due` asks whether a check on the schedule may go out now: a receiver that answers True keeps it back.
 """
 
 from django.dispatch import Signal
@@ -11,3 +12,4 @@ account_connected = Signal()
 account_paused = Signal()
 account_resumed = Signal()
 account_leaving = Signal()
+account_check_due = Signal()

@@ -25,9 +25,9 @@ from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from config.htmx import hx_toast, safe_next, wants_fragment
 
-from . import presenters, services, trials
+from . import health, presenters, services, trials
 from .forms import AccountForm, PaceForm
-from .models import Account, Health, User
+from .models import Account, User
 from .providers import get_provider
 from .providers.base import Provider
 from .providers.errors import AddressRefused, CredentialsRejected
@@ -67,7 +67,7 @@ def account_list(request: HttpRequest) -> HttpResponse:
 
 def _list_context(request: HttpRequest) -> dict[str, Any]:
     visible = Account.objects.visible_to(_me(request))
-    attention = visible.filter(health=Health.NEEDS_REAUTH)
+    attention = health.needing_attention(visible)
     only = "attention" in request.GET
     rows = presenters.show_accounts(presenters.counted(attention if only else visible), _me(request))
     return {
@@ -97,6 +97,7 @@ def account_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "models_reason": presenters.models_reason(account.provider),
         "hints": presenters.hints_of(account),
         "form": PaceForm(instance=account),
+        "strip": presenters.strip_of(account),
     }
     return render(request, "accounts/detail.html", context)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from accounts.models import Account, User
-from accounts.signals import account_connected, account_leaving, account_paused, account_resumed
+from accounts.signals import account_check_due, account_connected, account_leaving, account_paused, account_resumed
 
-from . import leases, mirror, wake
+from . import breakers, leases, mirror, wake
 from .models import AuditEntry, JobItem, Result
 from .states import ItemStatus, transition_all
 
@@ -54,9 +54,15 @@ def on_leaving(account: Account, *, by: User, **_more: Any) -> None:
     AuditEntry.objects.create(actor=by, actor_name=str(by), account_label=account.label, what="delete account", result=Result.APPLIED)
 
 
+def on_check_due(account: Account, **_more: Any) -> bool:
+    """Nothing but probes goes to a host that is out of order."""
+    return breakers.held(breakers.host_of(account)) is not None
+
+
 def connect() -> None:
     """Connects the receivers; called once, when the app is ready."""
     account_connected.connect(on_connected, dispatch_uid="conversations.connected")
     account_paused.connect(on_paused, dispatch_uid="conversations.paused")
     account_resumed.connect(on_resumed, dispatch_uid="conversations.resumed")
     account_leaving.connect(on_leaving, dispatch_uid="conversations.leaving")
+    account_check_due.connect(on_check_due, dispatch_uid="conversations.check_due")
