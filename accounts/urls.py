@@ -1,6 +1,6 @@
 from django.urls import path
 
-from . import views
+from . import page_views, views
 
 urlpatterns = [
     path("", views.account_list, name="account_list"),
@@ -15,5 +15,8 @@ urlpatterns = [
     path("<uuid:pk>/pause/", views.account_pause, name="account_pause"),
     path("<uuid:pk>/resume/", views.account_resume, name="account_resume"),
     path("<uuid:pk>/pace/", views.account_pace, name="account_pace"),
+    path("<uuid:pk>/requests/", page_views.account_requests, name="account_requests"),
+    path("<uuid:pk>/labels/", page_views.account_labels, name="account_labels"),
+    path("<uuid:pk>/about/", page_views.account_about, name="account_about"),
     path("<uuid:pk>/delete/", views.account_delete, name="account_delete"),
 ]
