@@ -105,7 +105,7 @@ def _bounds(field: Field) -> str:
 
 def models_of(account: Account) -> list[dict[str, Any]]:
     """Returns an account's models as last read, those that are gone last, each with the number of its conversations."""
-    present = account.conversations.filter(gone_at__isnull=True).order_by()  # type: ignore[attr-defined]  # of the other app
+    present = account.conversations.filter(gone_at__isnull=True).order_by()  # of the other app
     used = dict(present.values_list("model").annotate(Count("pk")))
     rows = account.catalogue.order_by(F("gone_at").asc(nulls_first=True), "order", "name")
     return [{"model": row, "used": used.get(row.model_id, 0)} for row in rows]
@@ -140,6 +140,13 @@ def show_accounts(accounts: Iterable[Account], user: User) -> list[dict[str, Any
 def _health(account: Account) -> dict[str, Any]:
     """Returns the state (a key of _status.html), its name, the last error in plain words, and when the credential ends where that is near."""
     status = health.shown(account)
+    if not account.sealed_credentials and status == Health.NEEDS_REAUTH:
+        missing = {
+            "sentence": _("It was imported without its credential."),
+            "advice": _("Enter the credential."),
+            "detail": "",
+        }
+        return {"status": status, "label": _("Credential needed"), "cause": missing, "ends": None, "ended": False}
     error = unpack(account.cause_detail)
     bad = status not in (Health.OK, Health.UNKNOWN, "paused", "expiring")
     return {

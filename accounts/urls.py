@@ -1,10 +1,12 @@
 from django.urls import path
 
-from . import page_views, views
+from . import definition_views, page_views, views
 
 urlpatterns = [
     path("", views.account_list, name="account_list"),
     path("around/", views.account_around, name="account_around"),
+    path("export/", definition_views.account_export, name="account_export"),
+    path("import/", definition_views.account_import, name="account_import"),
     path("new/", views.account_add, name="account_add"),
     path("new/<slug:provider_key>/", views.account_add_provider, name="account_add_provider"),
     path("new/<slug:provider_key>/test/", views.account_test_new, name="account_test_new"),

@@ -102,7 +102,11 @@ def _banners(request: HttpRequest) -> list[dict[str, str]]:
         banners.append(
             {
                 "level": "warning",
-                "text": _("%(account)s: the provider does not accept its credential any more. What is shown is our last copy.")
+                "text": (
+                    _("%(account)s: the provider does not accept its credential any more. What is shown is our last copy.")
+                    if account.sealed_credentials
+                    else _("%(account)s: it was imported and needs its credential.")
+                )
                 % {"account": account.label},
                 "url": reverse("account_edit", args=[account.pk]),
                 "url_text": _("Replace the credential"),
