@@ -369,6 +369,7 @@ def add_account(
             account.save(force_insert=True)
     except IntegrityError as error:
         raise ValidationError({"label": [_("You already have an account with this label.")]}) from error
+    _count(account, report)
     _tell(signals.account_connected, account, replaced=False)
     return account
 
@@ -382,7 +383,13 @@ def replace_credentials(account: Account, credentials: Mapping[str, str], *, bas
     account.memory = Account.objects.select_for_update(no_key=True).get(pk=account.pk).memory  # a lane may have learned something
     _take_credentials(account, credentials, report)
     account.save(update_fields=_CREDENTIAL_COLUMNS)  # not all: a worker may be writing down how far its reading is
+    _count(account, report)
     _tell(signals.account_connected, account, replaced=True)
+
+
+def _count(account: Account, report: TestReport | None) -> None:
+    if report and report.ok:
+        health.count(account.pk, Health.OK, timezone.now().date())
 
 
 def _tell(signal: Signal, account: Account, **more: Any) -> None:
