@@ -135,7 +135,7 @@ def pause_after(account: Account, health: Health, now: datetime, retry_after: fl
 
 def count(account_id: Any, health: Health, day: date, cause: str = "") -> None:
     """Adds one check to an account's day; safe for any number of processes."""
-    failed = health != Health.OK
+    failed = int(health != Health.OK)
     milder = Q(worst__in=_ORDER[: _ORDER.index(health)])
     row = HealthDay.objects.filter(account=account_id, day=day)
     changes = {

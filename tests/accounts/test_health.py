@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -127,6 +129,21 @@ def test_a_refused_account_needs_attention_and_is_taken_up_again_once_it_works(c
     assert "Needs attention" not in text(client.get(reverse("account_list")))
 
 
+def test_a_killed_token_is_found_by_the_next_check_and_its_return_by_a_later_one(connected, client: Client) -> None:
+    simulator, account = connected("modelrouter")
+    simulator.add_fault("expired", times=99)
+    assert checkups.check(account.pk) is False
+    account.refresh_from_db()
+    assert (account.health, health.shown(account)) == (Health.NEEDS_REAUTH, "needs_reauth") and account.last_success_at
+    assert HealthDay.objects.get(account=account).worst == Health.NEEDS_REAUTH
+    assert checkups.due() == [] and checkups.due(account.check_after + timedelta(seconds=1)) == [account]
+    page = text(client.get(reverse("account_list") + "?attention=1"))
+    assert "The provider does not accept this account&#x27;s credential." in page and "Worked last" in page
+    simulator.clear_faults()
+    assert checkups.check(account.pk) is True
+    assert Account.objects.get(pk=account.pk).health == Health.OK
+
+
 def test_an_account_whose_credential_ends_soon_needs_attention(connected, client: Client) -> None:
     _simulator, account = connected("aurod")
     Account.objects.filter(pk=account.pk).update(credential_expires_at=timezone.now() + timedelta(days=2, hours=1, minutes=5))
@@ -146,6 +163,22 @@ def test_a_day_keeps_its_worst_and_counts_everything(connected) -> None:
     days = health.strip(account, NOW + timedelta(days=3))
     assert len(days) == 14 and days[-4].checks == 4 and [day.checks for day in days].count(0) == 13
     assert health.prune(NOW + timedelta(days=health.DAYS_KEPT + 1)) == 1
+
+
+def test_checks_noted_at_the_same_time_are_all_counted(connected) -> None:
+    _simulator, account = connected("aurod")
+    HealthDay.objects.all().delete()
+
+    def note(number: int) -> None:
+        try:
+            health.count(account.pk, Health.RATE_LIMITED if number == 7 else Health.OK, NOW.date())
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(note, range(24)))
+    row = HealthDay.objects.get(account=account)
+    assert (row.checks, row.failed, row.worst) == (24, 1, Health.RATE_LIMITED)
 
 
 def test_the_strip_says_every_day_in_words(connected, client: Client) -> None:
