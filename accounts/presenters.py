@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from . import health
 from .access import Rights
 from .explain import explain, said, unpack
 from .models import Account, AccountQuerySet, Health, SyncState, User
@@ -103,13 +104,21 @@ def _bounds(field: Field) -> str:
     return ""
 
 
+def models_of(account: Account) -> list[dict[str, Any]]:
+    """Returns an account's models as last read, those that are gone last, each with the number of its conversations."""
+    present = account.conversations.filter(gone_at__isnull=True).order_by()  # of the other app
+    used = dict(present.values_list("model").annotate(Count("pk")))
+    rows = account.catalogue.order_by(F("gone_at").asc(nulls_first=True), "order", "name")
+    return [{"model": row, "used": used.get(row.model_id, 0)} for row in rows]
+
+
 # --- accounts -----------------------------------------------------------------------------------------------------------------------
 
 
 def counted(accounts: AccountQuerySet) -> AccountQuerySet:
     """Returns the accounts with their owners and, as `count`, how many conversations of theirs still exist."""
     present = Count("conversations", filter=Q(conversations__gone_at__isnull=True))
-    return accounts.select_related("owner").annotate(count=present)
+    return accounts.select_related("owner").prefetch_related("labels").annotate(count=present)
 
 
 def show_account(account: Account, rights: Rights, report: TestReport | None = None) -> dict[str, Any]:
@@ -132,13 +141,46 @@ def show_accounts(accounts: Iterable[Account], user: User) -> list[dict[str, Any
 
 
 def _health(account: Account) -> dict[str, Any]:
-    """Returns the state (a key of _status.html), its name, and the last error in plain words."""
+    """Returns the state (a key of _status.html), its name, the last error in plain words, and when the credential ends where that is near."""
+    status = health.shown(account)
+    if not account.sealed_credentials and status == Health.NEEDS_REAUTH:
+        missing = {
+            "sentence": _("It was imported without its credential."),
+            "advice": _("Enter the credential."),
+            "detail": "",
+        }
+        return {"status": status, "label": _("Credential needed"), "cause": missing, "ends": None, "ended": False}
     error = unpack(account.cause_detail)
-    cause = explain(error) if error and account.health != Health.OK else None
-    if account.paused_at:
-        return {"status": "paused", "label": _("Paused"), "cause": None}
-    status = "unchecked" if account.health == Health.UNKNOWN else account.health
-    return {"status": status, "label": account.get_health_display(), "cause": cause}
+    bad = status not in (Health.OK, Health.UNKNOWN, "paused", "expiring")
+    return {
+        "status": "unchecked" if status == Health.UNKNOWN else status,
+        "label": state_name(status),
+        "cause": explain(error) if error and bad else None,
+        "ends": account.credential_expires_at if not account.paused_at and health.expiring(account) else None,
+        "ended": health.ended(account),
+    }
+
+
+def state_name(status: str) -> str:
+    """Returns the name of a state that `health.shown` tells."""
+    return {"paused": _("Paused"), "expiring": _("Expiring")}.get(status) or str(Health(status).label)
+
+
+_MARKS = {Health.OK: "✓", Health.RATE_LIMITED: "!", Health.UNREACHABLE: "×", Health.NEEDS_REAUTH: "×"}
+
+
+def strip_of(account: Account) -> list[dict[str, Any]]:
+    """Returns the last 14 days of an account, each with a sign and with what happened in words."""
+    return [{"day": day, "status": day.worst, "mark": _MARKS.get(Health(day.worst), ""), "words": _day_words(day)} for day in health.strip(account)]
+
+
+def _day_words(day: health.Day) -> str:
+    if not day.checks:
+        return _("not checked")
+    if not day.failed:
+        return _("worked")
+    name = Health(day.worst).label
+    return _("%(state)s: %(failed)d of %(checks)d checks failed") % {"state": name, "failed": day.failed, "checks": day.checks}
 
 
 def _sync(account: Account) -> dict[str, Any]:

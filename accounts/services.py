@@ -24,23 +24,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from . import egress, explain, request_log, signals, vault
+from . import egress, health, request_log, signals, vault
 from .cooling import NotingLimiter
 from .limiter import RedisLimiter
 from .models import Account, CatalogueModel, Health, User
 from .providers import get_provider
 from .providers.base import Pace, Patience, Provider
-from .providers.errors import (
-    AddressRefused,
-    CredentialsRejected,
-    MalformedAnswer,
-    NotFound,
-    OutcomeUnknown,
-    ProviderError,
-    ProviderUnavailable,
-    RateLimited,
-    Unsupported,
-)
+from .providers.errors import CredentialsRejected, ProviderError
 from .providers.schema import Op
 from .providers.secret import Secret
 from .request_log import Recorder
@@ -98,7 +88,9 @@ def explain_address(refused: egress.EgressRefused) -> str:
 
 
 def credentials_of(account: Account) -> dict[str, Secret]:
-    """Opens an account's credential; raises CredentialsRejected when it cannot be opened with the keys at hand."""
+    """Opens an account's credential; raises CredentialsRejected when there is none or it cannot be opened with the keys at hand."""
+    if not account.sealed_credentials:
+        raise CredentialsRejected(gettext_noop("This account has no credential yet."))
     try:
         return vault.open_sealed(account.sealed_credentials, table=TABLE, row=str(account.pk), field="credentials")
     except vault.VaultError as error:
@@ -243,34 +235,8 @@ def call(account: Account, operation: Callable[[Provider], Awaitable[T]], *, pat
 
 # --- health -------------------------------------------------------------------------------------------------------------------------
 
-_HEALTH: dict[type[ProviderError], Health] = {
-    CredentialsRejected: Health.NEEDS_REAUTH,
-    RateLimited: Health.RATE_LIMITED,
-    ProviderUnavailable: Health.UNREACHABLE,
-    MalformedAnswer: Health.UNREACHABLE,
-    AddressRefused: Health.UNREACHABLE,
-}
-
-
-def note_failure(account: Account, error: ProviderError) -> None:
-    """Notes on the account what an error says about it; errors about one conversation say nothing, and so do those of a credential replaced since."""
-    health = next((state for kind, state in _HEALTH.items() if isinstance(error, kind)), None)
-    if health is None or isinstance(error, NotFound | Unsupported | OutcomeUnknown):
-        return
-    account.health, account.cause, account.cause_detail = health, error.kind, explain.pack(error)[:400]
-    same = Account.objects.filter(pk=account.pk, sealed_credentials=account.sealed_credentials)
-    same.update(health=account.health, cause=account.cause, cause_detail=account.cause_detail)
-
-
-def note_success(account: Account) -> None:
-    """Notes that the account works; at most one write a minute while it goes on working."""
-    now = timezone.now()
-    fresh = account.last_success_at and (now - account.last_success_at).total_seconds() < 60
-    if account.health == Health.OK and fresh:
-        return
-    account.health, account.cause, account.cause_detail, account.last_success_at = Health.OK, "", "", now
-    same = Account.objects.filter(pk=account.pk, sealed_credentials=account.sealed_credentials)
-    same.update(health=Health.OK, cause="", cause_detail="", last_success_at=now)
+note_failure = health.note_failure
+note_success = health.note_success
 
 
 # --- testing ------------------------------------------------------------------------------------------------------------------------
@@ -403,6 +369,7 @@ def add_account(
             account.save(force_insert=True)
     except IntegrityError as error:
         raise ValidationError({"label": [_("You already have an account with this label.")]}) from error
+    _count(account, report)
     _tell(signals.account_connected, account, replaced=False)
     return account
 
@@ -419,7 +386,13 @@ def replace_credentials(
     _take_credentials(account, credentials, report)
     account.save(update_fields=_CREDENTIAL_COLUMNS)  # not all: a worker may be writing down how far its reading is
     signals.team_event.send(sender=Account, actor=by or account.owner, what="replace credential", team=None, account=account, note="")
+    _count(account, report)
     _tell(signals.account_connected, account, replaced=True)
+
+
+def _count(account: Account, report: TestReport | None) -> None:
+    if report and report.ok:
+        health.count(account.pk, Health.OK, timezone.now().date())
 
 
 def _tell(signal: Signal, account: Account, **more: Any) -> None:
@@ -472,6 +445,8 @@ _CREDENTIAL_COLUMNS = [
     "cause",
     "cause_detail",
     "last_success_at",
+    "checked_at",
+    "check_after",
 ]
 
 
@@ -484,8 +459,10 @@ def _take_credentials(account: Account, credentials: Mapping[str, str], report: 
     account.memory = dict(account.memory) | (report.memory if report else {})
     user_id = report.user_id if report else ""
     account.upstream_identity = identity_of(account.provider_key, account.base_url, user_id, account.pk)
+    account.checked_at = account.check_after = None  # a credential that nobody tried is asked soon
     if report and report.ok:
-        account.last_success_at = timezone.now()
+        account.last_success_at = account.checked_at = timezone.now()
+        account.check_after = account.checked_at + health.usual_pause()
 
 
 def delete_account(account: Account, *, by: User | None = None) -> None:

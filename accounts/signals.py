@@ -6,6 +6,7 @@ inside the transaction that deletes it, with the user who does so as `by`.
 
 Two signals are about teams. `access_changed` carries `accounts`, ids of accounts that somebody may have lost access to. `team_event` is for the
 audit log and sent inside the transaction of the change: `actor`, `what`, and `team`, `account` (None where it is about neither) and `note`.
+`account_check_due` asks whether a check on the schedule may go out now: a receiver that answers True keeps it back.
 """
 
 from django.dispatch import Signal
@@ -16,3 +17,4 @@ account_resumed = Signal()
 account_leaving = Signal()
 access_changed = Signal()
 team_event = Signal()
+account_check_due = Signal()

@@ -6,13 +6,13 @@ Whatever shows conversations lies in the other app; what has to follow there hea
 from __future__ import annotations
 
 from typing import Any, cast
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ValidationError
-from django.db.models import F
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -25,10 +25,10 @@ from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from config.htmx import hx_toast, safe_next, wants_fragment
 
-from . import presenters, recent, services, sharing_views, trials
+from . import health, labels, presenters, recent, services, sharing_views, trials
 from .access import Rights, find
 from .forms import AccountForm, PaceForm
-from .models import Account, Health, User
+from .models import Account, User
 from .providers import get_provider
 from .providers.base import Provider
 from .providers.errors import AddressRefused, CredentialsRejected
@@ -68,15 +68,23 @@ def account_list(request: HttpRequest) -> HttpResponse:
 
 def _list_context(request: HttpRequest) -> dict[str, Any]:
     visible = Account.objects.visible_to(_me(request))
-    attention = visible.filter(health=Health.NEEDS_REAUTH)
-    only = "attention" in request.GET
-    rows = presenters.show_accounts(presenters.counted(attention if only else visible), _me(request))
+    attention = health.needing_attention(visible)
+    only, label = "attention" in request.GET, request.GET.get("label", "").replace("\0", "")
+    chosen = attention if only else visible
+    if label:
+        chosen = chosen.filter(labels__name=label)
+    rows = presenters.show_accounts(presenters.counted(chosen), _me(request))
+    total = visible.count()
+    kept = {"attention": "1"} if only else {}
     return {
         "rows": rows,
         "only_attention": only,
+        "only_label": label,
+        "labels": labels.names_for(_me(request)),
+        "kept": f"?{urlencode(kept | ({'label': label} if label else {}))}" if only or label else "",
         "attention_count": attention.count(),
-        "total": visible.count(),
-        "cards": [] if rows else presenters.provider_cards(),
+        "total": total,
+        "cards": [] if total else presenters.provider_cards(),
     }
 
 
@@ -97,10 +105,13 @@ def account_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "provider": account.provider,
         "capabilities": presenters.capabilities_of(account.provider),
         "settings": presenters.settings_of(account.provider),
-        "models": account.catalogue.order_by(F("gone_at").asc(nulls_first=True), "order", "name"),
+        "models": presenters.models_of(account),
         "models_reason": presenters.models_reason(account.provider),
         "hints": presenters.hints_of(account) if shown["owned"] else [],
         "form": PaceForm(instance=account),
+        "strip": presenters.strip_of(account),
+        "about": labels.AboutForm(instance=account),
+        "label_names": labels.names_for(_me(request)),
     }
     return render(request, "accounts/detail.html", context)
 

@@ -50,6 +50,7 @@ def _configuration() -> dict[str, Any]:
             "reap": {"task": "conversations.reap", "schedule": 5.0, "options": {"expires": 5}},
             "sync-due": {"task": "conversations.sync_due", "schedule": 60.0, "options": {"expires": 60}},
             "delete-old-jobs": {"task": "conversations.delete_old_jobs", "schedule": 3600.0, "options": {"expires": 3600}},
+            "check-accounts": {"task": "accounts.check_due", "schedule": 60.0, "options": {"expires": 60}},
             "prune-requests": {"task": "accounts.prune_requests", "schedule": 600.0, "options": {"expires": 600}},
         },
     }

@@ -342,6 +342,7 @@ EGRESS_ALLOW_CIDRS = env_networks("SWITCHBOARD_EGRESS_ALLOW_CIDRS")
 # --- Background work -------------------------------------------------------------------------------------------------
 
 SYNC_INTERVAL = env_int("SWITCHBOARD_SYNC_INTERVAL", 900, minimum=60, maximum=7 * 24 * 3600)
+ACCOUNT_CHECK_INTERVAL = env_int("SWITCHBOARD_ACCOUNT_CHECK_INTERVAL", 900, minimum=60, maximum=7 * 24 * 3600)
 JOBS_KEPT_DAYS = env_int("SWITCHBOARD_JOBS_KEPT_DAYS", 90, minimum=1, maximum=3650)
 LANE_LEASE = env_int("SWITCHBOARD_LANE_LEASE", 15, minimum=3, maximum=300)
 REQUESTS_KEPT_DAYS = env_int("SWITCHBOARD_REQUESTS_KEPT_DAYS", 14, minimum=1, maximum=365)

@@ -8,12 +8,15 @@ from django.conf import settings
 from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.timesince import timeuntil
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from accounts import health
 from accounts.explain import said
 from accounts.models import Account, Health
-from accounts.presenters import count_note, provider_mark
+from accounts.presenters import count_note, provider_mark, state_name
 
 from . import workers
 from .models import Job
@@ -72,8 +75,8 @@ def _sidebar(request: HttpRequest) -> dict[str, Any]:
             **provider_mark(account),
             "count": account.count,
             "count_note": said(count_note(account)),
-            "health": "ok" if account.health == Health.UNKNOWN else account.health,
-            "health_label": account.get_health_display(),
+            "health": "ok" if (state := health.shown(account)) == Health.UNKNOWN else state,
+            "health_label": state_name(state),
             "url": f"{reverse('conversation_list')}?account={account.pk}",
             "active": chosen == {str(account.pk)},
         }
@@ -83,6 +86,7 @@ def _sidebar(request: HttpRequest) -> dict[str, Any]:
         "nav_active": next((name for name in ("jobs", "accounts", "teams", "audit") if path.startswith(f"/{name}/")), "conversations"),
         "running_jobs": Job.objects.visible_to(request.user).live().count(),
         "accounts": rows,
+        "attention": health.needing_attention(Account.objects.visible_to(request.user)).count(),
         "total_count": sum(row["count"] for row in rows),
     }
 
@@ -100,10 +104,34 @@ def _banners(request: HttpRequest) -> list[dict[str, str]]:
         banners.append(
             {
                 "level": "warning",
-                "text": _("%(account)s: the provider does not accept its credential any more. What is shown is our last copy.")
+                "text": (
+                    _("%(account)s: the provider does not accept its credential any more. What is shown is our last copy.")
+                    if account.sealed_credentials
+                    else _("%(account)s: it was imported and needs its credential.")
+                )
                 % {"account": account.label},
                 "url": reverse("account_edit" if mine else "account_detail", args=[account.pk]),
                 "url_text": _("Replace the credential") if mine else _("Open the account"),
             }
         )
-    return banners
+    return banners + _expiring(request)
+
+
+def _expiring(request: HttpRequest) -> list[dict[str, str]]:
+    """Returns the accounts whose credential ends soon and still works."""
+    now = timezone.now()
+    visible = health.needing_attention(Account.objects.visible_to(request.user), now).exclude(health=Health.NEEDS_REAUTH)
+    return [
+        {
+            "level": "info",
+            "text": (
+                _("%(account)s: its credential has ended by its own account.") % {"account": account.label}
+                if health.ended(account, now)
+                else _("%(account)s: its credential ends in %(left)s.")
+                % {"account": account.label, "left": timeuntil(account.credential_expires_at or now, now)}
+            ),
+            "url": reverse("account_edit", args=[account.pk]),
+            "url_text": _("Replace the credential"),
+        }
+        for account in visible[:3]
+    ]

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts import labels
 from accounts.access import READ_ONLY
 from accounts.explain import said_price, sentences
 from accounts.forms import form_field
@@ -54,11 +55,12 @@ class DayField(forms.DateField):
 
 
 class FilterForm(forms.Form):
-    """The filter of the list, all of it in the address: ?q=&provider=&account=&model=&untitled=&updated_after=&updated_before=&gone=&sort=."""
+    """The filter of the list, all of it in the address: ?q=&provider=&account=&label=&model=&untitled=&updated_after=&updated_before=&gone=&sort=."""
 
     q = forms.CharField(label=_("Title has"), required=False, max_length=200)
     provider = forms.MultipleChoiceField(label=_("Provider"), required=False, widget=forms.CheckboxSelectMultiple)
     account = forms.ModelMultipleChoiceField(label=_("Account"), required=False, queryset=Account.objects.none(), widget=forms.CheckboxSelectMultiple)
+    label = forms.MultipleChoiceField(label=_("Account label"), required=False, widget=forms.CheckboxSelectMultiple)
     model = TextList(label=_("Model"), required=False)
     untitled = forms.BooleanField(label=_("Untitled only"), required=False)
     updated_after = DayField(label=_("Updated from"))
@@ -89,6 +91,9 @@ class FilterForm(forms.Form):
         assert isinstance(account_field, forms.ModelMultipleChoiceField)
         provider_field.choices = [(provider.key, provider.name) for provider in all_providers() if provider.key in used]
         account_field.queryset = accounts
+        label_field = self.fields["label"]
+        assert isinstance(label_field, forms.MultipleChoiceField)
+        label_field.choices = [(name, name) for name in labels.names_for(user)]
 
     def clean(self) -> dict[str, Any]:
         """Refuses a span of time that ends before it begins."""
@@ -142,6 +147,8 @@ class FilterForm(forms.Form):
             rows = rows.filter(account__provider_key__in=data["provider"])
         if data.get("account"):
             rows = rows.filter(account__in=list(data["account"]))
+        if data.get("label"):
+            rows = rows.filter(account__in=Account.objects.filter(labels__name__in=data["label"]))
         if data.get("model"):
             rows = rows.filter(model__in=data["model"])
         if data.get("untitled"):

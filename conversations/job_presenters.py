@@ -20,7 +20,7 @@ from accounts.explain import said, sentences
 from accounts.models import Account, Health
 from accounts.providers.schema import Op
 
-from . import canary, canary_presenters, jobs, plans, progress, retention, ticks, undo, workers
+from . import canary, canary_presenters, expiry, jobs, plans, progress, retention, ticks, undo, workers
 from .context import provider_mark
 from .item_values import Names, Part, Value
 from .models import COUNTERS, Action, Job, JobItem, JobState, Order
@@ -427,6 +427,7 @@ def preview_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "stuck": totals["unsupported"] + totals["gone"] + totals["other"] - unticked,
         "tickable": (ticked or unticked) if not group else unticked if group == "other" else group in TICKED_GROUPS and totals[group],
         "all_ticked": group in TICKED_GROUPS or not (group or unticked),
+        "outlived": [(one, duration(one.needs.total_seconds()), duration(one.left.total_seconds())) for one in expiry.outlived(found)],
         "confirm": changes > jobs.CONFIRM_ABOVE,
         "unchecked": unchecked,
         "checked": sum(share.checked for share in found),

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from accounts.models import Account, Team, User
-from accounts.signals import access_changed, account_connected, account_leaving, account_paused, account_resumed, team_event
+from accounts.signals import (
+    access_changed,
+    account_check_due,
+    account_connected,
+    account_leaving,
+    account_paused,
+    account_resumed,
+    team_event,
+)
 
-from . import access, leases, mirror, wake
+from . import access, breakers, leases, mirror, wake
 from .models import AuditEntry, JobItem, Result
 from .states import ItemStatus, transition_all
 
@@ -73,6 +81,11 @@ def on_team_event(actor: User, what: str, team: Team | None, account: Account | 
     )
 
 
+def on_check_due(account: Account, **_more: Any) -> bool:
+    """Nothing but probes goes to a host that is out of order."""
+    return breakers.held(breakers.host_of(account)) is not None
+
+
 def connect() -> None:
     """Connects the receivers; called once, when the app is ready."""
     account_connected.connect(on_connected, dispatch_uid="conversations.connected")
@@ -81,3 +94,4 @@ def connect() -> None:
     account_leaving.connect(on_leaving, dispatch_uid="conversations.leaving")
     access_changed.connect(on_access_changed, dispatch_uid="conversations.access_changed")
     team_event.connect(on_team_event, dispatch_uid="conversations.team_event")
+    account_check_due.connect(on_check_due, dispatch_uid="conversations.check_due")

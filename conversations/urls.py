@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from . import audit_views, sync_views, views
+from . import account_views, audit_views, sync_views, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -21,6 +21,7 @@ urlpatterns = [
     path("conversations/accounts/<uuid:pk>/sync/cancel/", sync_views.account_sync_cancel, name="account_sync_cancel"),
     path("conversations/accounts/<uuid:pk>/sync/progress/", sync_views.account_sync_progress, name="account_sync_progress"),
     path("conversations/accounts/<uuid:pk>/writes/", sync_views.account_writes, name="account_writes"),
+    path("conversations/accounts/<uuid:pk>/history/", account_views.account_history, name="account_history"),
     path("audit/", audit_views.audit_list, name="audit_list"),
     path("audit/export.<str:kind>", audit_views.audit_export, name="audit_export"),
     path("jobs/", include("conversations.job_urls")),

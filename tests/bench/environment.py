@@ -36,6 +36,7 @@ def set_up() -> None:
         "SWITCHBOARD_EGRESS_HTTP_HOSTS": "127.0.0.1",
         "SWITCHBOARD_EGRESS_ALLOW_CIDRS": "127.0.0.0/8",
         "SWITCHBOARD_LOG_LEVEL": "ERROR",
+        "SWITCHBOARD_ACCOUNT_CHECK_INTERVAL": str(7 * 24 * 3600),
         "SWITCHBOARD_SYNC_INTERVAL": str(7 * 24 * 3600),  # nothing is read but what a measurement asks for
     }
     if _server:

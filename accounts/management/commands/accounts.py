@@ -1,4 +1,4 @@
-"""`manage.py accounts add|list|test|delete`."""
+"""`manage.py accounts add|list|test|delete|export|import`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Any
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q
 
-from accounts import services
-from accounts.cli import SubCommand, acting_user, actor_for, find_account, find_user, read_text, refuse_paused, wrong_usage
+from accounts import definitions, services
+from accounts.cli import SubCommand, acting_user, actor_for, fail, find_account, find_user, line_of, read_text, refuse_paused, wrong_usage
 from accounts.models import Account, Health, User
 from accounts.providers import all_providers, get_provider
 
 
 class Command(SubCommand):
-    """Adds, lists, tests and deletes accounts at providers."""
+    """Adds, lists, tests, deletes, exports and imports accounts at providers."""
 
-    help = "Adds, lists, tests and deletes accounts at providers."
+    help = "Adds, lists, tests, deletes, exports and imports accounts at providers."
     subcommands = {
         "add": "Test a credential and store it as an account.",
         "list": "List the accounts.",
         "test": "Try an account's credential.",
         "delete": "Delete an account here; nothing changes at the provider.",
+        "export": "Print a user's accounts as JSON, without any secret.",
+        "import": "Make accounts of an exported document; each waits for its credential.",
     }
 
     def add_add(self, parser: ArgumentParser) -> None:
@@ -116,6 +118,28 @@ class Command(SubCommand):
         row = {"id": account.pk, "label": account.label, "deleted": True}
         services.delete_account(account, by=user)
         self.document(given, row)
+
+    def add_export(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--user", required=True, metavar="EMAIL", help="whose accounts")
+
+    def do_export(self, given: Namespace) -> None:
+        owned = Account.objects.filter(owner=find_user(given.user)).prefetch_related("labels")
+        self.stdout.write(definitions.export(owned))
+
+    def add_import(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--user", required=True, metavar="EMAIL", help="the owner of the new accounts")
+        parser.add_argument("--file", required=True, metavar="FILE|-", help="a document that `accounts export` printed")
+
+    def do_import(self, given: Namespace) -> None:
+        owner, text = acting_user(given.user), read_text(given.file)
+        try:
+            done = definitions.import_accounts(owner, text)
+        except definitions.NotADocument as error:
+            wrong_usage(line_of(error))
+        created = {account.pk for account in done.created}
+        self.rows(given, (self._row(account) for account in self._counted().filter(pk__in=created)))
+        if done.refused:
+            fail("; ".join(line_of(Exception(f"entry {entry.number} ({entry.label}): {entry.reason}")) for entry in done.refused))
 
     @staticmethod
     def _may(account: Account, user: User) -> None:

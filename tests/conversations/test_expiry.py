@@ -1,0 +1,39 @@
+"""The warning that a job outlives the credential of an account."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import Account
+from conversations import expiry, job_presenters, jobs
+from tests.accounts.support import text
+
+from .support import synced
+
+
+def test_a_preview_warns_of_a_credential_that_ends_before_the_job_does(connected, alice) -> None:
+    _simulator, account = connected("modelrouter", populate=30)
+    synced(account)
+    unused = account.catalogue.exclude(model_id__in=set(account.conversations.values_list("model", flat=True))).first()
+    job = jobs.create(alice, "switch-model", account.conversations.all())
+    jobs.plan(job, {"targets": {str(account.pk): unused.model_id}})
+    client = Client()
+    client.force_login(alice)
+    page = reverse("job_detail", args=[job.pk])
+
+    now = timezone.now()
+    Account.objects.filter(pk=account.pk).update(rate=0.1, credential_expires_at=now + timedelta(hours=3))
+    assert expiry.outlived(job_presenters.shares(job), now) == []
+    assert "its credential ends in" not in text(client.get(page))
+
+    Account.objects.filter(pk=account.pk).update(credential_expires_at=now + timedelta(minutes=5, seconds=30))
+    (one,) = expiry.outlived(job_presenters.shares(job), now)
+    assert (one.account, one.needs, one.ended) == (account, timedelta(seconds=900), False)
+    assert f"{account.label} needs about 15 min, its credential ends in 5 min." in text(client.get(page))
+
+    Account.objects.filter(pk=account.pk).update(credential_expires_at=now - timedelta(minutes=1))
+    assert "has ended by its own account" in text(client.get(page))
