@@ -9,9 +9,11 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from . import definitions
 from .models import Account, User
+from .recent import recently_authenticated
 
 
 @require_GET
+@recently_authenticated(file=True)
 def account_export(request: HttpRequest) -> HttpResponse:
     """The definitions of one's own accounts as a file."""
     text = definitions.export(Account.objects.owned_by(request.user).prefetch_related("labels"))

@@ -15,6 +15,7 @@ from django_htmx.http import trigger_client_event
 from config.htmx import hx_toast, wants_fragment
 
 from . import labels
+from .access import Rights, find
 from .models import Account
 from .presenters import counted, show_account
 from .views import CHANGED
@@ -23,7 +24,7 @@ REQUESTS = 25
 
 
 def _owned(request: HttpRequest, pk: UUID) -> Account:
-    return get_object_or_404(Account.objects.owned_by(request.user), pk=pk)
+    return find(Account.objects.owned_by(request.user), Account.objects.visible_to(request.user), pk=pk)
 
 
 @require_GET
@@ -54,7 +55,7 @@ def account_labels(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not wants_fragment(request):
         return redirect("account_detail", account.pk)
     fresh = counted(Account.objects.owned_by(request.user)).get(pk=pk)
-    context: dict[str, Any] = show_account(fresh, request.user)  # type: ignore[arg-type]
+    context: dict[str, Any] = show_account(fresh, Rights(request.user))
     if request.POST.get("place") != "detail":
         if error:
             return hx_toast(HttpResponse(status=422), error, "danger")

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST
 from . import teams
 from .access import find
 from .models import Account, AccountShare, Membership, Team, User
+from .recent import recently_authenticated
 from .team_forms import HandOverForm, ShareForm
 
 
@@ -42,6 +43,7 @@ def _back(account: Account) -> HttpResponse:
 
 
 @require_POST
+@recently_authenticated
 def account_share(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Shares an account with a team of its owner, or changes what the team may do."""
     account, form = _owned(request, pk), ShareForm(cast(User, request.user), request.POST)
@@ -54,6 +56,7 @@ def account_share(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
+@recently_authenticated
 def account_unshare(request: HttpRequest, pk: UUID, team_pk: int) -> HttpResponse:
     """Takes an account back from a team; jobs of its members end there."""
     account, team = _owned(request, pk), get_object_or_404(Team, pk=team_pk, shares__account=pk)
@@ -63,6 +66,7 @@ def account_unshare(request: HttpRequest, pk: UUID, team_pk: int) -> HttpRespons
 
 
 @require_POST
+@recently_authenticated
 def account_hand_over(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Makes somebody of a common team the owner of an account."""
     account = _owned(request, pk)

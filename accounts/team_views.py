@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from . import teams
 from .adapter import INVITATION
 from .models import MANAGING, Membership, Role, Team, User
+from .recent import recently_authenticated
 from .team_forms import InvitationForm, TeamForm
 
 
@@ -89,6 +90,7 @@ def _page(request: HttpRequest, team: Team, mine: str, form: InvitationForm | No
 
 @sensitive_variables("secret")
 @require_POST
+@recently_authenticated
 def team_invite(request: HttpRequest, pk: int) -> HttpResponse:
     """Makes a link; this answer alone shows it, for its secret is not stored."""
     team, mine = _team(request, pk, *MANAGING)
@@ -119,6 +121,7 @@ def team_rename(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
+@recently_authenticated
 def team_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Deletes a team; the accounts stay with their owners."""
     team, _mine = _team(request, pk, Role.OWNER)
@@ -127,6 +130,7 @@ def team_delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
+@recently_authenticated
 def team_role(request: HttpRequest, pk: int, user_pk: int) -> HttpResponse:
     """Gives a member another role."""
     team, _mine = _team(request, pk, *MANAGING)
@@ -136,6 +140,7 @@ def team_role(request: HttpRequest, pk: int, user_pk: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@recently_authenticated(methods=["POST"])
 def team_remove(request: HttpRequest, pk: int, user_pk: int) -> HttpResponse:
     """Asks, then takes a member out of a team, or lets one leave; what they had shared with it is named before."""
     team, mine = _team(request, pk)
