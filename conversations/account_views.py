@@ -7,22 +7,14 @@ from uuid import UUID
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
 from accounts.models import Account
 
-from .models import Action, AuditEntry
+from . import audit
+from .models import AuditEntry
 
 ENTRIES = 25
-# What an entry says that was done; edits of one conversation name it in their own words.
-WORDS = {action.value: action.label for action in Action} | {
-    "switch model": _("Switch model"),
-    "rename": _("Rename"),
-    "edit settings": _("Edit settings"),
-    "generate title": _("Title made by the provider"),
-    "undo": _("Undo"),
-}
 
 
 @require_GET
@@ -34,6 +26,6 @@ def account_history(request: HttpRequest, pk: UUID) -> HttpResponse:
     if place is not None:
         entries = entries.filter(at__lte=place.at).filter(Q(at__lt=place.at) | Q(pk__lt=place.pk))
     found = list(entries.order_by("-at", "-pk").select_related("conversation")[: ENTRIES + 1])
-    rows = [{"entry": entry, "what": WORDS.get(entry.what, entry.what)} for entry in found[:ENTRIES]]
+    rows = [{"entry": entry, "what": audit.name_of(entry.what)} for entry in found[:ENTRIES]]
     last = found[ENTRIES - 1].pk if len(found) > ENTRIES else None
     return render(request, "accounts/_history.html", {"account": account, "rows": rows, "last": last, "first": place is None})

@@ -42,6 +42,14 @@ KINDS: dict[str, tuple[str | Promise, tuple[str, ...]]] = {
     "delete-account": (_("Account deleted"), ("delete account",)),
     "read": (_("Conversation read"), (READ,)),
     "export": (_("Audit log exported"), (EXPORT,)),
+    "replace-credential": (_("Credential replaced"), ("replace credential",)),
+    "share": (_("Account shared"), ("share",)),
+    "unshare": (_("Sharing ended"), ("unshare",)),
+    "hand-over": (_("Account handed over"), ("hand over",)),
+    "team": (_("Team created, renamed or deleted"), ("create team", "rename team", "delete team")),
+    "invite": (_("Invitation made or revoked"), ("invite", "revoke invitation")),
+    "member": (_("Member joined or left"), ("join team", "leave team", "remove member")),
+    "role": (_("Role changed"), ("set role",)),
 }
 _NAMES = {word: name for name, words in KINDS.values() for word in words}
 

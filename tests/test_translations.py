@@ -22,8 +22,8 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 from django.utils import timezone
 
-from accounts import explain
-from accounts.models import Account, CatalogueModel, Health, SyncState, User
+from accounts import explain, teams
+from accounts.models import Account, CatalogueModel, Health, Membership, Role, ShareLevel, SyncState, Team, User
 from accounts.providers import all_providers
 from accounts.providers.errors import CredentialsRejected, ProviderUnavailable
 from accounts.providers.schema import Op
@@ -108,7 +108,7 @@ NOT_OURS = re.compile("帐号|帐户|账户|提供商|供应商|对话框|登陆
 
 
 def test_the_words_are_chinese_and_those_of_the_glossary() -> None:
-    chinese = re.compile("[\u4e00-\u9fff（]|^[，、]$|。$")
+    chinese = re.compile("[\u4e00-\u9fff（：]|^[，、]$|。$")
     assert {entry.key for entry in CATALOGUE if not chinese.search(entry.msgstrs[0])} <= SAME
     assert [entry.msgstrs[0] for entry in CATALOGUE if NOT_OURS.search(entry.msgstrs[0])] == []
     chosen = {entry.key: entry.msgstrs[0] for entry in CATALOGUE}
@@ -228,6 +228,9 @@ class State:
     user: User
     accounts: list[Account]
     jobs: list[Job]
+    team: Team
+    member: User
+    invitation: str  # the secret of a link
 
     def addresses(self) -> Iterator[str]:
         """Yields every address of the URL configuration that this state has an object for."""
@@ -251,7 +254,13 @@ class State:
         if route.startswith("audit/"):
             return [{"kind": "csv"}]
         if "<uuid:pk>" in route:
-            return [{"pk": account.pk} for account in self.accounts]
+            more = {"team_pk": self.team.pk} if "team_pk" in names else {}
+            return [{"pk": account.pk, **more} for account in self.accounts]
+        if route.startswith("teams/"):
+            more = {"user_pk": self.member.pk} if "user_pk" in names else {"invitation_pk": 1} if "invitation_pk" in names else {}
+            return [{"pk": self.team.pk, **more}]
+        if route.startswith("invitations/"):
+            return [{"secret": self.invitation}]
         if route.startswith("me/security/"):  # one passkey, one session: tests/browser/test_signin.py goes there in Chinese
             return []
         if route.startswith("jobs/incidents/"):
@@ -302,7 +311,10 @@ def state(transactional_db: None) -> Iterator[State]:
             accounts.append(support.synced(support.make_account(alice, simulator, url, label=f"账号 {number}")))
         made = list(_jobs(alice, accounts))
         _trouble(accounts)
-        yield State(alice, accounts, made)
+        team, member = teams.create(alice, "客服组"), support.make_user("member@example.com")
+        Membership.objects.create(team=team, user=member, role=Role.OPERATOR)
+        teams.share(alice, accounts[0], team, ShareLevel.USE)
+        yield State(alice, accounts, made, team, member, teams.invite(alice, team, Role.VIEWER)[1])
 
 
 def _trouble(accounts: list[Account]) -> None:

@@ -106,6 +106,12 @@ def poisoned(place):
     return poison
 
 
+# The key for the authenticator app as a picture, and what a passkey is made with: data that holds no "<".
+OURS = re.compile(
+    r'<img class="qr" src="data:image/svg\+xml;base64,[\w+/=]+"[^<>]*>|<script id="passkey-options" type="application/json">[^<]*</script>'
+)
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_s14_a_payload_is_text_on_every_page(place, poisoned, client, payload: str) -> None:
     poisoned(payload)
@@ -117,7 +123,7 @@ def test_s14_a_payload_is_text_on_every_page(place, poisoned, client, payload: s
             answer = client.get(address(place, name), headers=headers)
             assert answer.status_code != 500, name
             if answer.headers.get("Content-Type", "").startswith("text/html"):
-                html = body(answer).partition("\n\n")[2] or body(answer)
+                html = OURS.sub("", body(answer).partition("\n\n")[2] or body(answer))
                 assert active(html) == [], f"{name}: {payload}"
                 assert "1414" not in html or "add:7" not in payload
                 shown += escape(payload[:9]) in html
