@@ -397,7 +397,7 @@ def test_no_page_says_anything_in_english(state: State) -> None:
     everything = {pattern.name for _route, pattern in _patterns(get_resolver())}
     # What needs a second factor or a session is looked at by tests/browser/test_signin.py, in Chinese.
     everything -= {name for name in everything if name and name.startswith(("mfa_", "session_"))}
-    assert everything - opened - orders == {"home", "account_login", "account_signup", "job_report", "audit_export"}  # redirects, and files
+    assert everything - opened - orders == {"home", "account_login", "account_signup", "job_report", "audit_export", "account_export"}
 
 
 def test_answers_to_mistakes_are_chinese(state: State) -> None:

@@ -117,7 +117,7 @@ def test_history_says_who_did_what_page_by_page(connected, client: Client, alice
     for number in range(27):
         AuditEntry.objects.create(actor=alice, actor_name="Alice", account=account, remote_id=f"r{number}", what="rename", result="applied")
     first = client.get(url, headers=HTMX)
-    assert "Alice · Rename" in text(first) and "r26" in text(first) and "r1 " not in text(first)
+    assert "Alice · Set title" in text(first) and "r26" in text(first) and "r1 " not in text(first)
     oldest = AuditEntry.objects.get(remote_id="r2")
     rest = text(client.get(url, {"before": oldest.pk}, headers=HTMX))
     assert "r1 " in rest and "r0 " in rest and "r2 " not in rest
