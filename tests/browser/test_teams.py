@@ -67,6 +67,7 @@ def test_invited_joined_and_at_work_with_a_shared_account_whose_secret_stays_hid
     other = account.catalogue.exclude(model_id=row.model).filter(gone_at=None).first()
     phone.goto(f"/conversations/{row.pk}/")
     expect(phone.locator("#messages[data-loaded]")).to_be_visible()  # what they tell of the conversation has replaced its head
+    phone.wait_for_load_state("networkidle")
     phone.click(f"#reader-chip-{row.pk}")
     expect(phone.locator(f"#models-{row.pk} [role=option]").first).to_be_visible()
     phone.locator(f"#models-{row.pk} [role=option]", has_text=other.name).first.click()
