@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 
 from accounts import services
+from accounts.providers.errors import MalformedAnswer
 from conversations import checks, jobs, lanes, leases
 from conversations.models import Job, JobItem, Lane, Order
 from conversations.states import ItemStatus as S
@@ -87,7 +88,7 @@ def test_one_conversation_that_cannot_be_read_keeps_no_other_from_being_checked(
 
     async def strange(self, ref, *, fresh=False):
         if ref.remote_id == refused.remote_id:
-            raise services.MalformedAnswer("not what was asked for")
+            raise MalformedAnswer("not what was asked for")
         return await read(self, ref, fresh=fresh)
 
     provider.read = strange
