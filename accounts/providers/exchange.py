@@ -120,7 +120,7 @@ def forms_of(secrets: Iterable[str]) -> tuple[str, ...]:
     """Returns every way in which an answer may repeat one of the secrets, the longest first; of a cookie also its single values."""
     found = set()
     for secret in secrets:
-        parts = [part.partition("=")[2].strip() for part in secret.split(";")] if ";" in secret else []
+        parts = [part.partition("=")[2].strip() for part in secret.split(";")]
         for text in (secret, *(part for part in parts if len(part) >= PART)):
             in_json = json.dumps(text)[1:-1]
             found |= {text, quote(text, safe=""), quote(text), in_json, in_json.replace("/", "\\/"), html.escape(text)}
