@@ -22,7 +22,7 @@ _OUTSIDE = re.compile(r"[^\^\"\s&]+")
 _QUOTE = re.compile(r"\^?\"")
 _CARETED = re.compile(r"\^(?:[\^{}\[\]<>!@#$|%]|\\\^|[^\x00-\x7f])")
 _MUST = re.compile(r"(?:^|[^\^])(?:\^\^)*[{}\[\]<>!@#$|]")  # of a style with carets these never stand alone
-_BARE_BACKSLASH = re.compile(r"(?:^|[^\^])\\")
+_BARE_BACKSLASH = re.compile(r"(?:^|[^\^])(?:\^\^)*\\")
 _FIREFOX = re.compile(r"Gecko/20\d{6} Firefox/")
 _LINE_END = re.compile(r"[ \t]*(?:\^?[ \t]*\n|$|&[ \t]*(?:\n|$)|\^[ \t]+-|\^$)")
 
