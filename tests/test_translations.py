@@ -242,7 +242,7 @@ class State:
         """Returns what providers said that may stand on a page, the longest first; single words are left, they could be ours."""
         texts = {text for values in CatalogueModel.objects.values_list("name", "group", "note") for text in values}
         for first in Conversation.objects.values_list("first_message", flat=True):
-            texts |= {text.rstrip(end) for text in (first or "", titles.cut(first or "", 30)) for end in ("", "?.!")}  # as it stands in a title
+            texts |= {first or "", titles.cut(first or "", 30).strip()}  # a title that is cut after a space ends before it
         return sorted((text for text in texts if " " in text), key=len, reverse=True)
 
     def _arguments(self, route: str) -> list[dict[str, Any]]:
