@@ -103,7 +103,7 @@ class ModelRouter(Provider):
         takes=(
             Take("access_key_id", header="authorization", pattern=r"ACS3-HMAC-SHA256\s+Credential=([\w.-]+),.*"),
             Take("security_token", header="x-acs-security-token"),
-            Take("access_key_id", pattern=r"(LTAI\w{8,60})"),
+            Take("access_key_id", pattern=r"(LTAI[\w-]{8,60})"),
         ),
         advice=_("A request is only signed with the AccessKey secret, which it does not contain: enter it by hand."),
     )

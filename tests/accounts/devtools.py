@@ -46,6 +46,19 @@ def _line(name: str, value: str) -> str:
     return f"{name}: {value}" if value.strip() else f"{name};"
 
 
+def page_request(url: str, credential: dict[str, str], *, without: str = "", body: str = "", path: str = "/api/user/info?page=1") -> Sent:
+    """What a page of aurod at this address sends, with things in it that nobody needs."""
+    rows = {
+        "accept": "application/json",
+        "authorization": credential["token"],
+        "cookie": f"theme=dark-marker; {credential['cookie']}",
+        "user-agent": credential["user_agent"],
+        "x-app-version": credential["app_version"],
+        "x-other": "other-marker",
+    }
+    return Sent(url + path, tuple((name, value) for name, value in rows.items() if name != without), body, "POST" if body else "GET")
+
+
 # --- cmd ----------------------------------------------------------------------------------------------------------------------------
 
 

@@ -9,24 +9,11 @@ import pytest
 
 from accounts import services
 from accounts.models import Account
-from tests.accounts.devtools import FORMS, Sent
+from tests.accounts.devtools import FORMS, Sent, page_request
 
 from .test_accounts import FIELDS, everything_stored
 
 LOGIN = json.dumps({"account": "user@example.com", "password": "synthetic-password"})
-
-
-def request(url: str, credential: dict[str, str], *, without: str = "", body: str = "") -> Sent:
-    rows = {
-        "authorization": credential["token"],
-        "cookie": f"theme=dark-marker; {credential['cookie']}",
-        "user-agent": credential["user_agent"],
-        "x-app-version": credential["app_version"],
-        "x-other": "other-marker",
-    }
-    return Sent(
-        f"{url}/api/user/info?page=1", tuple((name, value) for name, value in rows.items() if name != without), body, "POST" if body else "GET"
-    )
 
 
 @pytest.fixture
@@ -44,7 +31,7 @@ def add(run, alice, file):
 def test_a_capture_finds_provider_and_address_and_is_stored_after_a_test(run, add, serve, form):
     simulator, url = serve("aurod", populate=7)
     credential = simulator.credential()
-    row = add(FORMS[form](request(url, credential)), path=form == "bash").document
+    row = add(FORMS[form](page_request(url, credential)), path=form == "bash").document
     assert list(row) == FIELDS and (row["provider"], row["base_url"], row["health"]) == ("aurod", url, "ok")
     assert simulator.log and not simulator.writes()
     opened = services.credentials_of(Account.objects.get())
@@ -56,7 +43,7 @@ def test_a_capture_finds_provider_and_address_and_is_stored_after_a_test(run, ad
 
 def test_what_the_form_leaves_out_is_said_on_standard_error(add, serve):
     simulator, url = serve("aurod", populate=1)
-    result = add(FORMS["fetch"](request(url, simulator.credential())))
+    result = add(FORMS["fetch"](page_request(url, simulator.credential())))
     assert result.code == 0 and json.loads(result.out)["health"] == "ok"
     assert [line.split(":")[0] + line.split(":")[1] for line in sorted(result.err.splitlines())] == [
         "note cookie not taken",
@@ -82,12 +69,12 @@ def test_what_a_capture_lacks_may_come_in_a_document(run, add, serve, file):
 def test_captures_that_are_of_no_use_are_refused_with_the_reason_and_without_a_request(run, add, serve):
     simulator, url = serve("aurod", populate=1)
     credential = simulator.credential()
-    bare = request(url, credential, without="authorization")
+    bare = page_request(url, credential, without="authorization")
     for text, code, cause in [
-        (FORMS["cmd"](request(url, credential, without="authorization", body=LOGIN)), 1, "it contains the password and no token yet"),
+        (FORMS["cmd"](page_request(url, credential, without="authorization", body=LOGIN)), 1, "it contains the password and no token yet"),
         (FORMS["cmd"](bare), 1, "carries no credential"),
         (FORMS["bash"](Sent("https://shop.example.org/cart")), 1, "--provider: aurod, chatnio"),
-        (FORMS["bash"](request("http://10.0.0.7", credential)), 1, "This address cannot be used: "),
+        (FORMS["bash"](page_request("http://10.0.0.7", credential)), 1, "This address cannot be used: "),
         ("curl 'https://ai.aurod.cn/x", 2, "ends in the middle"),
         ("", 2, "There is nothing to read"),
         ("LTAI5tSyntheticKey01", 1, "access_key_secret: This field is required."),
@@ -101,7 +88,7 @@ def test_captures_that_are_of_no_use_are_refused_with_the_reason_and_without_a_r
 def test_an_expired_token_says_since_when(add, serve):
     simulator, url = serve("aurod", populate=1)
     credential = simulator.credential() | {"token": simulator.token(issued=int(time.time()) - 32 * 86400)}
-    cause = add(FORMS["cmd"](request(url, credential))).cause
+    cause = add(FORMS["cmd"](page_request(url, credential))).cause
     assert "This token has expired" in cause and cause.rstrip(")").endswith("UTC")
 
 
