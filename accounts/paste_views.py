@@ -53,13 +53,13 @@ def _me(request: HttpRequest) -> User:
 
 def _posted(request: HttpRequest, account: Account | None) -> HttpResponse:
     try:
-        found = capture.read(request.POST.get("text", ""), _wanted(request, account), base_url=account.base_url if account else "")
+        found = _read(request, account)
     except capture.CaptureError as error:
         return _page(request, account, {"unreadable": _(str(error))}, status=422)
     if found.refusal or found.provider is None:
         return _page(request, account, {"found": paste_presenters.show_capture(found)}, status=422)
     form = _form(request, found, account)
-    context = {"found": paste_presenters.show_capture(found), "form": form, "fields": _fields(form, found)}
+    context = {"found": paste_presenters.show_capture(found), "form": form, "fields": _fields(form, found), "named": _named(request)}
     # A token alone does not say where it belongs: it goes nowhere until the person has seen the address.
     unplaced = account is None and not found.base_url and request.POST.get("read_as") != found.provider.key
     if unplaced or (found.missing and not _given_by_hand(request, found)):
@@ -73,10 +73,16 @@ def _posted(request: HttpRequest, account: Account | None) -> HttpResponse:
     return _decided(request, form, report, context)
 
 
-def _wanted(request: HttpRequest, account: Account | None) -> type[Provider] | None:
-    """Returns whose a capture has to be: the account's provider, or the one that the person named."""
+def _read(request: HttpRequest, account: Account | None) -> capture.Capture:
+    """Returns what was pasted: for an account as its provider's, else as what it says of itself, and failing that as what the person says."""
+    text = request.POST.get("text", "")
     if account is not None:
-        return account.provider
+        return capture.read(text, account.provider, base_url=account.base_url)
+    found, named = capture.read(text), _named(request)
+    return capture.read(text, named) if named and found.refusal == "unknown" else found
+
+
+def _named(request: HttpRequest) -> type[Provider] | None:
     return next((provider for provider in all_providers() if provider.key == request.POST.get("provider")), None)
 
 

@@ -121,7 +121,13 @@ def test_a_token_of_which_the_provider_is_not_certain_asks_for_it(client: Client
     assert asked.status_code == 422 and '<select id="paste-provider" name="provider">' in asked.content.decode()
     assert 'value="chongzhiling"' in asked.content.decode() and 'value="aurod"' not in asked.content.decode()
     named = paste(client, "TOKEN-synthetic-0001-000001", provider="chatnio")
-    assert named.status_code == 200 and "Chat Nio" in text(named)
+    assert named.status_code == 200 and "Chat Nio" in text(named) and 'type="hidden" name="provider" value="chatnio"' in named.content.decode()
+
+
+def test_what_was_named_for_one_text_does_not_stand_in_the_way_of_the_next(client: Client, serve) -> None:
+    simulator, url = serve("aurod", populate=1)
+    read = paste(client, FORMS["cmd"](page_request(url, simulator.credential())), provider="chatnio", read_as="chatnio")
+    assert "The credential works." in text(read)
 
 
 def test_an_unknown_host_says_what_is_missing_and_offers_to_read_it_as_one_of_them(client: Client) -> None:
