@@ -204,7 +204,7 @@ def _one(form: Form, request: Request, wanted: type[Provider] | None, count: int
         seen = {"host": False, "path": False, "authorization": request.header("authorization") is not None}
         return Capture(form, refusal="login" if login else "unknown", seen=seen, **facts)
     reading = _taken(provider, request, query)
-    ignored, more = _ignored(request, query, reading.taken)
+    ignored, more = _ignored(request, query, reading.taken | {lost.name for lost in reading.losses if lost.field})
     facts |= {"provider": provider, "fields": reading.fields, "ignored": ignored, "ignored_more": more, "losses": tuple(reading.losses)}
     missing = tuple(declared.name for declared in provider.credential_fields if declared.required and declared.name not in reading.fields)
     if not reading.authorised(provider):

@@ -59,7 +59,8 @@ def _posted(request: HttpRequest, account: Account | None) -> HttpResponse:
     if found.refusal or found.provider is None:
         return _page(request, account, {"found": paste_presenters.show_capture(found)}, status=422)
     form = _form(request, found, account)
-    context = {"found": paste_presenters.show_capture(found), "form": form, "fields": _fields(form, found), "named": _named(request)}
+    context: dict[str, Any] = {"found": paste_presenters.show_capture(found), "form": form, "fields": _fields(form, found), "named": _named(request)}
+    context["optional"] = any(not row["needed"] for row in context["fields"])
     # A token alone does not say where it belongs: it goes nowhere until the person has seen the address.
     unplaced = account is None and not found.base_url and request.POST.get("read_as") != found.provider.key
     if unplaced or (found.missing and not _given_by_hand(request, found)):
