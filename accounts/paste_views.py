@@ -12,7 +12,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -35,7 +35,7 @@ from .views import known, may_not_save, moved, tested, wait_sentence
 @require_http_methods(["GET", "POST"])
 def account_paste(request: HttpRequest) -> HttpResponse:
     """Reads a capture, tests what is in it, and connects it as an account when asked to."""
-    return _posted(request, None) if request.method == "POST" else redirect("account_add")
+    return _posted(request, None) if request.method == "POST" else render(request, "accounts/add.html", {"cards": presenters.provider_cards()})
 
 
 @sensitive_post_parameters()

@@ -39,9 +39,9 @@ def opened(account: Account) -> dict[str, str]:
 
 
 def test_the_connect_page_offers_the_box_and_the_providers(client: Client) -> None:
-    page = client.get(reverse("account_add")).content.decode()
-    assert 'name="text"' in page and reverse(PASTE) in page and reverse("account_add_provider", args=["nuwax"]) in page
-    assert client.get(reverse(PASTE)).status_code == 302
+    for name in ("account_add", PASTE):  # the second is where a reload leads after an answer without HTMX
+        page = client.get(reverse(name)).content.decode()
+        assert 'name="text"' in page and reverse(PASTE) in page and reverse("account_add_provider", args=["nuwax"]) in page
 
 
 @pytest.mark.parametrize("form", ["cmd crlf", "bash", "powershell", "fetch", "har"])
