@@ -485,7 +485,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=600, deadline=2000, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, deadline=5000, suppress_health_check=list(HealthCheck))
 @given(st.one_of(st.text(max_size=300), st.lists(st.one_of(PIECES, st.text(max_size=8)), max_size=40).map("".join)))
 def test_any_text_gives_a_result_or_a_typed_error(text: str) -> None:
     for wanted in (None, get_provider("aurod"), get_provider("chongzhiling")):
