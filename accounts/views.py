@@ -145,20 +145,20 @@ def account_add_provider(request: HttpRequest, provider_key: str) -> HttpRespons
     if not form.is_valid():
         return _answer(request, form, status=422)
     try:
-        report = _tested(request, form)
+        report = tested(request, form)
     except trials.TooManyTests as refused:
         return _too_many(request, form, refused)
-    if _may_not_save(request, report):
+    if may_not_save(request, report):
         return _answer(request, form, report, saving=True, status=422)
     try:
         account = services.add_account(
-            _me(request), form.provider.key, form.cleaned_data["label"], form.cleaned_data["base_url"], form.document(), report=_known(report)
+            _me(request), form.provider.key, form.cleaned_data["label"], form.cleaned_data["base_url"], form.document(), report=known(report)
         )
     except ValidationError as error:  # the label was taken since the form looked
         form.add_error(None, error)
         return _answer(request, form, report, status=422)
     messages.success(request, _("%(label)s is connected. Its conversations are being read.") % {"label": account.label})
-    return _moved(request, reverse("account_list"))
+    return moved(request, reverse("account_list"))
 
 
 @sensitive_post_parameters()
@@ -186,11 +186,11 @@ def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
         if asked := recent.confirmation_needed(request):
             return asked
         try:
-            report = _tested(request, form)
+            report = tested(request, form)
         except trials.TooManyTests as refused:
             return _too_many(request, form, refused)
         another = services.other_user(account, report) and "other_user" not in request.POST
-        if another or _may_not_save(request, report):
+        if another or may_not_save(request, report):
             return _answer(request, form, report, saving=True, status=422)
     try:
         services.rename_account(account, form.cleaned_data["label"])
@@ -198,9 +198,9 @@ def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
         form.add_error(None, error)
         return _answer(request, form, report, status=422)
     if report is not None:
-        services.replace_credentials(account, form.document(), base_url=form.cleaned_data["base_url"], report=_known(report))
+        services.replace_credentials(account, form.document(), base_url=form.cleaned_data["base_url"], report=known(report))
     messages.success(request, _("%(label)s is saved.") % {"label": account.label})
-    return _moved(request, reverse("account_detail", args=[account.pk]))
+    return moved(request, reverse("account_detail", args=[account.pk]))
 
 
 @sensitive_post_parameters()
@@ -222,19 +222,19 @@ def _try(request: HttpRequest, form: AccountForm) -> HttpResponse:
     return _answer(request, form, report)
 
 
-def _tested(request: HttpRequest, form: AccountForm) -> TestReport:
+def tested(request: HttpRequest, form: AccountForm) -> TestReport:
     """Returns what is known about the values of a form: from the test a moment ago, else from one now; raises TooManyTests."""
     values = (_me(request), form.provider.key, form.cleaned_data["base_url"], form.document())
     return trials.recall(*values) or trials.test(*values)
 
 
-def _may_not_save(request: HttpRequest, report: TestReport) -> bool:
+def may_not_save(request: HttpRequest, report: TestReport) -> bool:
     """True when a test forbids saving: a refused credential always, any other failure unless the person insists."""
     insists = "save_anyway" in request.POST
     return report.error is not None and (isinstance(report.error, CredentialsRejected) or not insists)
 
 
-def _known(report: TestReport) -> TestReport | None:
+def known(report: TestReport) -> TestReport | None:
     """Returns a report that says at least whose the credential is."""
     return report if report.ok or report.user_id else None
 
@@ -268,12 +268,12 @@ def _answer(request: HttpRequest, form: AccountForm, report: TestReport | None =
 
 def _too_many(request: HttpRequest, form: AccountForm, refused: trials.TooManyTests) -> HttpResponse:
     if wants_fragment(request):
-        return hx_toast(HttpResponse(status=429), _wait_sentence(refused), "warning")
-    form.add_error(None, _wait_sentence(refused))
+        return hx_toast(HttpResponse(status=429), wait_sentence(refused), "warning")
+    form.add_error(None, wait_sentence(refused))
     return _form_page(request, form, status=429)
 
 
-def _wait_sentence(refused: trials.TooManyTests) -> str:
+def wait_sentence(refused: trials.TooManyTests) -> str:
     return ngettext(
         "You have tested many times within a minute. Nothing was sent; try again in %(wait)d second.",
         "You have tested many times within a minute. Nothing was sent; try again in %(wait)d seconds.",
@@ -281,7 +281,7 @@ def _wait_sentence(refused: trials.TooManyTests) -> str:
     ) % {"wait": refused.wait}
 
 
-def _moved(request: HttpRequest, url: str) -> HttpResponse:
+def moved(request: HttpRequest, url: str) -> HttpResponse:
     return HttpResponseClientRedirect(url) if wants_fragment(request) else redirect(url)
 
 
@@ -297,7 +297,7 @@ def account_test(request: HttpRequest, pk: UUID) -> HttpResponse:
     try:
         trials.count(_me(request), "stored")
     except trials.TooManyTests as refused:
-        return hx_toast(HttpResponse(status=429), _wait_sentence(refused), "warning")
+        return hx_toast(HttpResponse(status=429), wait_sentence(refused), "warning")
     return trigger_client_event(show(request, account, services.test_account(account)), CHANGED, {})
 
 
@@ -339,7 +339,7 @@ def account_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     label = account.label
     services.delete_account(account, by=_me(request))
     messages.success(request, _("%(label)s is deleted here. Nothing was changed at the provider.") % {"label": label})
-    return _moved(request, reverse("account_list"))
+    return moved(request, reverse("account_list"))
 
 
 # --- the person's own settings ------------------------------------------------------------------------------------------------------

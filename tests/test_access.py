@@ -88,6 +88,8 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "account_detail": (("account",), SEE, NO),
     "account_edit": (("account",), OWN, OWN),
     "account_test_edit": (("account",), NO, OWN),
+    "account_paste": ((), ANY, ANY),
+    "account_paste_into": (("account",), OWN, OWN),
     "account_test": (("account",), NO, OWN),
     "account_pause": (("account",), NO, OWN),
     "account_resume": (("account",), NO, OWN),

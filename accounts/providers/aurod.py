@@ -24,6 +24,7 @@ from .parts.turns import Place, Rows, from_oldest, turn
 from .parts.whole_writes import WholeWrites
 from .records import Identity, Json, MessagePage, Page, Ref, RemoteConversation, RemoteMessage, RemoteModel
 from .schema import Capability, Field, Op, Pace, gettext_noop, missing
+from .traces import JWT, SCHEME, Take, Traces
 
 _ = gettext_noop
 
@@ -100,6 +101,21 @@ class Aurod(Provider):
         Field("icon", _("Icon"), max_length=200, help=_("An emoji, the name of an icon or an address.")),
     )
     token_field = "token"
+    traces = Traces(  # 7.4
+        hosts=("ai.aurod.cn",),
+        paths=("/api/chat/", "/api/user/", "/api/user_plan", "/api/notice"),
+        headers=("x-app-version",),
+        logins=("/api/user/login",),
+        takes=(
+            Take("token", header="authorization", pattern=f"{SCHEME}({JWT})"),
+            Take("app_version", header="x-app-version"),
+            Take("cookie", header="cookie", cookies=("server_name_session",)),
+            Take("user_agent", header="user-agent", loose=True),
+            Take("token", pattern=f"({JWT})", claims=("userId", "sign")),
+            Take("token", pattern=f"({JWT})", weak=True),
+        ),
+        advice=_("Copy another request: one of the page after signing in, whose headers include “authorization”."),
+    )
     pace = Pace(rate=10.0, burst=3, concurrency=3, cool_down=5.0)
 
     def __init__(self, *given: Any, **named: Any) -> None:

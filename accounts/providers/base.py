@@ -44,6 +44,7 @@ from .parts import jwt
 from .records import Identity, Json, MessagePage, Page, Ref, RemoteConversation, RemoteModel
 from .schema import Capability, Field, Op, Pace, Scope, gettext_noop
 from .secret import Secret
+from .traces import Traces
 
 _ = gettext_noop
 
@@ -87,6 +88,7 @@ class Provider:
     allowed_hosts: ClassVar[tuple[str, ...]] = ()  # base URLs must lie under one of these names; empty: anywhere the egress guard allows
     connect_help: ClassVar[str] = ""  # where a person finds the credential
     credential_fields: ClassVar[tuple[Field, ...]] = ()
+    traces: ClassVar[Traces] = Traces()  # how a pasted request of this provider is recognised
     token_field: ClassVar[str] = ""  # the credential field that may hold a JSON Web Token, which tells when it ends
     capabilities: ClassVar[Mapping[Op, Capability]] = {}
     config_fields: ClassVar[tuple[Field, ...]] = ()  # stored settings of a conversation besides title and model

@@ -38,6 +38,7 @@ from .parts.recent import Recent
 from .parts.together import together
 from .records import Identity, Json, MessagePage, Page, Ref, RemoteConversation, RemoteModel
 from .schema import Capability, Field, Op, Pace, Scope, gettext_noop, missing
+from .traces import JWT, SCHEME, Take, Traces
 
 _ = gettext_noop
 
@@ -80,6 +81,18 @@ class ChatNio(Provider):
         ),
     )
     token_field = "secret"  # where it is a login token; an API key lives until it is reset (2)
+    traces = Traces(  # 2 and 5; a self-hosted site has its API below /api
+        hosts=("chatnio.net",),
+        paths=("/conversation/", "/api/conversation/", "/apikey", "/api/apikey", "/resetkey", "/api/resetkey", "/state", "/api/state"),
+        logins=("/login", "/api/login"),
+        takes=(
+            Take("secret", header="authorization", pattern=rf"{SCHEME}(sk-[!-~]+|{JWT})"),
+            Take("secret", pattern=r"(sk-[0-9a-f]{64})"),
+            Take("secret", pattern=f"({JWT})", claims=("username", "password")),
+            Take("secret", pattern=r"([!-~]+)", weak=True),
+        ),
+        advice=_("Copy a request of the page after signing in, or paste the API key, which starts with sk-."),
+    )
     title_field = Field(
         "title",
         _("Title"),

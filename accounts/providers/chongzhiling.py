@@ -24,6 +24,7 @@ from .parts.sheets import Sheet
 from .parts.tokens import KeptToken
 from .records import Identity, MessagePage, Page, Ref, RemoteConversation, RemoteMessage
 from .schema import Capability, Field, Op, Pace, gettext_noop, missing
+from .traces import JWT, SCHEME, Take, Traces
 
 _ = gettext_noop
 
@@ -96,6 +97,21 @@ class Chongzhiling(Provider):
         Op.EDIT_CONFIG: missing(_("A session at chongzhiling has no settings that its API could change.")),
         Op.GENERATE_TITLE: missing(_("chongzhiling titles every session by itself; another title cannot be asked for.")),
     }
+    traces = Traces(  # 1
+        hosts=("chongzhiling.com",),
+        paths=("/token/accessToken", "/api/v2.0/ai-b", "/api/v2.0/ai-en"),
+        takes=(
+            Take("access_token", header="authorization", pattern=rf"{SCHEME}([!-~]+)"),
+            Take("access_token", query="token", pattern=r"([!-~]+)"),
+            Take("token_in", query="token", value="query"),
+            Take("api_key", query="api_key"),
+            Take("corp_id", query="corp_id"),
+            Take("user_id", query="user_id"),
+            Take("access_token", pattern=f"({JWT})", weak=True),
+            Take("api_key", pattern=r"([!-~]+)", weak=True),
+        ),
+        advice=_("Copy a request that carries the access token, or the one to /token/accessToken, which carries the key."),
+    )
     token_field = "access_token"  # a ready one, where it is a JWT (§1 calls it one)
     pace = Pace(rate=3.0, burst=2, concurrency=2, cool_down=5.0)  # no limits are published; 429 counts by the minute, so the silence is long
     time_note = _("chongzhiling tells times without their zone, so they are shown as told and not used for sorting.")

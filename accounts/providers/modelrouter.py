@@ -27,6 +27,7 @@ from .parts.reading import compact, json_object, moment, numeral, shown, text, w
 from .parts.recent import Recent
 from .records import Identity, Json, MessagePage, Page, Ref, RemoteConversation, RemoteModel
 from .schema import Capability, Field, Op, Pace, gettext_noop, missing
+from .traces import Take, Traces
 
 _ = gettext_noop
 
@@ -95,6 +96,17 @@ class ModelRouter(Provider):
         ),
         Op.GENERATE_TITLE: missing(_("ModelRouter makes a title only when a conversation is created; set one from its first message instead.")),
     }
+    traces = Traces(  # 2 and 7: a request carries a signature, never the secret that made it
+        hosts=("aliyuncs.com",),
+        paths=("/api/v1/modelRouter/",),
+        headers=("x-acs-action",),
+        takes=(
+            Take("access_key_id", header="authorization", pattern=r"ACS3-HMAC-SHA256\s+Credential=([\w.-]+),.*"),
+            Take("security_token", header="x-acs-security-token"),
+            Take("access_key_id", pattern=r"(LTAI[\w-]{8,60})"),
+        ),
+        advice=_("A request is only signed with the AccessKey secret, which it does not contain: enter it by hand."),
+    )
     title_field = Field(TITLE, _("Title"), required=True, max_length=255)
     pace = Pace(rate=5.0, burst=1, concurrency=4, cool_down=2.0)
 

@@ -22,6 +22,7 @@ from .parts.reading import first_text, json_object, moment, positive, shown, tex
 from .parts.whole_lists import FIRST_LIMIT, WholeLists
 from .records import Identity, Json, MessagePage, Page, Ref, RemoteConversation, RemoteMessage, RemoteModel
 from .schema import Capability, Field, Op, Pace, Scope, gettext_noop, missing
+from .traces import SCHEME, Take, Traces
 
 _ = gettext_noop
 
@@ -99,6 +100,16 @@ class Nuwax(Provider):
             note=_("Nuwax asks a language model for the title: this is slow and billed, gives another title every time, and is asked for only once.")
         ),
     }
+    traces = Traces(  # 1 and 7
+        hosts=("nuwax.com",),
+        paths=("/api/v1/chat", "/api/v1/agent", "/api/v1/space", "/api/v1/skill", "/api/agent/", "/api/user/agent/", "/api/user/apiKey"),
+        logins=("/api/user/passwordLogin",),
+        takes=(
+            Take("api_key", header="authorization", pattern=rf"{SCHEME}(ak-[!-~]+)"),
+            Take("api_key", pattern=r"(ak-[\w-]{8,})"),
+        ),
+        advice=_("Requests of Nuwax's pages carry a login, which does not open its API. Make an API key there and paste that; it starts with ak-."),
+    )
     title_field = Field("title", _("Title"), required=True, max_length=MAX_TITLE)
     untitled = frozenset({"", UNNAMED})
     pace = Pace(rate=5.0, burst=4, concurrency=4, cool_down=10.0)

@@ -8,11 +8,14 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q
+from django.utils.translation import gettext as _
 
-from accounts import definitions, services
+from accounts import capture, definitions, services
 from accounts.cli import SubCommand, acting_user, actor_for, fail, find_account, find_user, line_of, read_text, refuse_paused, wrong_usage
+from accounts.explain import sentences
 from accounts.models import Account, Health, User
 from accounts.providers import all_providers, get_provider
+from accounts.providers.base import Provider
 
 
 class Command(SubCommand):
@@ -30,19 +33,20 @@ class Command(SubCommand):
 
     def add_add(self, parser: ArgumentParser) -> None:
         parser.add_argument("--user", required=True, metavar="EMAIL", help="the account's owner")
-        parser.add_argument("--provider", required=True, choices=sorted(provider.key for provider in all_providers()))
+        keys = sorted(provider.key for provider in all_providers())
+        parser.add_argument("--provider", choices=keys, help="not needed with a capture that can only be of one")
         parser.add_argument("--label", required=True, metavar="TEXT")
         parser.add_argument("--base-url", default="", metavar="URL", help="when it is not the provider's usual one")
-        parser.add_argument("--credentials", required=True, metavar="FILE|-", help="a JSON document with the provider's credential fields")
+        parser.add_argument("--credentials", metavar="FILE|-", help="a JSON document with the provider's credential fields")
+        parser.add_argument("--capture", metavar="FILE|-", help="a request copied in a browser's developer tools, a HAR entry, a token or a key")
         parser.add_argument("--no-test", action="store_true", help="store it without trying it")
 
     def do_add(self, given: Namespace) -> None:
         owner = acting_user(given.user)
-        provider = get_provider(given.provider)
         label = self._label(given.label)
-        document = self._document(given.credentials)
+        provider, base_url, document = self._given(given)
         credentials = services.clean_credentials(provider, document)
-        base_url = services.check_address(provider, given.base_url)
+        base_url = services.check_address(provider, base_url)
         report = None
         if not given.no_test:
             report = services.test_credentials(provider.key, base_url, credentials)
@@ -50,6 +54,37 @@ class Command(SubCommand):
                 raise report.error
         account = services.add_account(owner, provider.key, label, base_url, credentials, report=report)
         self.document(given, self._row(self._counted().get(pk=account.pk)))
+
+    def _given(self, given: Namespace) -> tuple[type[Provider], str, dict[str, Any]]:
+        """Returns provider, address and credential document, from a capture, a document, or a capture with what it lacks in a document."""
+        if not given.capture and not (given.credentials and given.provider):
+            wrong_usage("give --capture, or --provider with --credentials")
+        if given.capture == given.credentials == "-":
+            wrong_usage("only one of --capture and --credentials can be standard input")
+        provider = get_provider(given.provider) if given.provider else None
+        more = self._document(given.credentials) if given.credentials else {}
+        if not given.capture:
+            assert provider is not None
+            return provider, given.base_url, more
+        found = self._captured(given.capture, provider)
+        assert found.provider is not None
+        return found.provider, given.base_url or found.base_url, found.values() | more
+
+    def _captured(self, name: str, provider: type[Provider] | None) -> capture.Capture:
+        """Returns what a capture holds; says on standard error what was lost, and ends the command where it is of no use."""
+        try:
+            found = capture.read(read_text(name), provider)
+        except capture.CaptureError as error:
+            wrong_usage(_(str(error)))
+        if found.refusal == "unknown":
+            fail(_(found.why) + " --provider: " + ", ".join(sorted(one.key for one in found.candidates)))
+        if found.refusal:
+            when = f" ({found.expires_at:%Y-%m-%d %H:%M:%S} UTC)" if found.refusal == "expired" else ""
+            advice = _(found.provider.traces.advice) if found.refusal == "no_credential" and found.provider and found.provider.traces.advice else ""
+            fail(sentences(_(found.why) + when, advice))
+        for lost in found.losses:
+            self.stderr.write(f"note: {lost.name} not taken: {_(lost.why)}")
+        return found
 
     @staticmethod
     def _label(given: str) -> str:
