@@ -88,6 +88,9 @@ class Team(models.Model):
 
     name = models.CharField(_("name"), max_length=150)
     personal = models.BooleanField(_("personal"), default=False)
+    # Rows that a job of somebody with this role may change at the team's accounts without the approval of a second person; null: any number.
+    operator_limit = models.PositiveIntegerField(_("limit of operators"), null=True, blank=True)
+    admin_limit = models.PositiveIntegerField(_("limit of admins"), null=True, blank=True)
     members = models.ManyToManyField(User, through="Membership", related_name="teams")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -208,6 +211,8 @@ class Account(models.Model):
     upstream_identity = models.CharField(max_length=120, blank=True, db_index=True, editable=False)
     upstream_name = models.CharField(max_length=200, blank=True, editable=False)
     credential_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
+    credential_since = models.DateTimeField(null=True, blank=True, editable=False)  # when the present one was stored; null: before we noted it
+    lifetimes = models.JSONField(default=list, editable=False)  # seconds that the last few lasted until the provider refused them
     created_at = models.DateTimeField(auto_now_add=True)
 
     health = models.CharField(max_length=20, choices=Health.choices, default=Health.UNKNOWN, editable=False)
@@ -326,6 +331,7 @@ class CatalogueModel(models.Model):
     note = models.TextField(blank=True)
     is_default = models.BooleanField(default=False)
     order = models.PositiveIntegerField(default=0)
+    new_since = models.DateTimeField(null=True, blank=True)  # when it joined a catalogue that we knew already; null: from the beginning
     gone_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

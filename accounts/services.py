@@ -214,9 +214,9 @@ def line(account: Account, *, patience: Patience = BACKGROUND, prompt: bool = Fa
                 request_log.store(recorder.drain())  # here, where a connection to the database is open
                 runner.run(_leave(context))
         except ProviderError as error:
-            note_failure(account, error)
+            health.note_failure(account, error)
             raise
-    note_success(account)
+    health.note_success(account)
 
 
 async def _enter(context: Any) -> Provider:
@@ -231,12 +231,6 @@ def call(account: Account, operation: Callable[[Provider], Awaitable[T]], *, pat
     """Runs one operation on an account to its end, with a client of its own, and returns its result; raises its ProviderError."""
     with line(account, patience=patience, prompt=prompt) as held:
         return held.run(operation)
-
-
-# --- health -------------------------------------------------------------------------------------------------------------------------
-
-note_failure = health.note_failure
-note_success = health.note_success
 
 
 # --- testing ------------------------------------------------------------------------------------------------------------------------
@@ -385,7 +379,7 @@ def replace_credentials(
     account.memory = Account.objects.select_for_update(no_key=True).get(pk=account.pk).memory  # a lane may have learned something
     _take_credentials(account, credentials, report)
     account.save(update_fields=_CREDENTIAL_COLUMNS)  # not all: a worker may be writing down how far its reading is
-    signals.team_event.send(sender=Account, actor=by or account.owner, what="replace credential", team=None, account=account, note="")
+    signals.team_event.send(sender=Account, actor=by or account.owner, what="replace credential", team=None, account=account)
     _count(account, report)
     _tell(signals.account_connected, account, replaced=True)
 
@@ -487,7 +481,7 @@ def test_account(account: Account) -> TestReport:
     except ProviderError as error:
         return TestReport(error=error)
     if report.error is not None:
-        note_failure(account, report.error)
+        health.note_failure(account, report.error)
         return report
     Account.objects.filter(pk=account.pk).update(
         upstream_name=report.who[:200],

@@ -5,7 +5,8 @@ before got a new credential or turned out to work again. `account_leaving` is th
 inside the transaction that deletes it, with the user who does so as `by`.
 
 Two signals are about teams. `access_changed` carries `accounts`, ids of accounts that somebody may have lost access to. `team_event` is for the
-audit log and sent inside the transaction of the change: `actor`, `what`, and `team`, `account` (None where it is about neither) and `note`.
+audit log and sent inside the transaction of the change: `actor`, `what`, `team` and `account` (None where it is about neither), and
+where there is something to say `note`, and `before` and `after`, the values that changed by their names.
 `account_check_due` asks whether a check on the schedule may go out now: a receiver that answers True keeps it back.
 """
 

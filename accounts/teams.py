@@ -65,7 +65,7 @@ def rename(user: User, team: Team, name: str) -> None:
         locked = _locked(team)
         _need(user, locked, Role.OWNER)
         Team.objects.filter(pk=team.pk).update(name=_named(name))
-        _tell(user, "rename team", team, note=f"{locked.name} → {name.strip()}")
+        _tell(user, "rename team", team, before={"name": locked.name}, after={"name": _named(name)})
     team.name = name.strip()
 
 
@@ -75,7 +75,7 @@ def delete(user: User, team: Team) -> None:
         locked = _locked(team)
         _need(user, locked, Role.OWNER)
         accounts = list(AccountShare.objects.filter(team=team).values_list("account_id", flat=True))
-        _tell(user, "delete team", None, note=locked.name)
+        _tell(user, "delete team", None, before={"name": locked.name})
         locked.delete()
         _lost(accounts)
 
@@ -93,7 +93,7 @@ def set_role(actor: User, team: Team, user: User, role: str) -> None:
         if member.role == Role.OWNER:
             _not_the_last(team)
         Membership.objects.filter(pk=member.pk).update(role=role)
-        _tell(actor, "set role", team, note=f"{user.email}: {member.role} → {role}")
+        _tell(actor, "set role", team, note=user.email, before={"role": member.role}, after={"role": role})
         _lost(_shared_with(team))
 
 
@@ -181,7 +181,7 @@ def invite(actor: User, team: Team, role: str, email: str = "") -> tuple[Invitat
             invited_by=actor,
             expires_at=timezone.now() + timedelta(days=INVITATION_DAYS),
         )
-        _tell(actor, "invite", team, note=" ".join(filter(None, [role, invitation.email])))
+        _tell(actor, "invite", team, note=invitation.email, after={"role": role})
     return invitation, secret
 
 
@@ -199,7 +199,7 @@ def revoke(actor: User, team: Team, pk: int) -> bool:
             return False
         _may_touch(mine, invitation.role)
         Invitation.objects.filter(pk=pk).update(revoked_at=timezone.now())
-        _tell(actor, "revoke invitation", team, note=" ".join(filter(None, [invitation.role, invitation.email])))
+        _tell(actor, "revoke invitation", team, note=invitation.email, before={"role": invitation.role})
     return True
 
 
@@ -236,7 +236,7 @@ def accept(user: User, secret: str) -> Team:
         member, new = Membership.objects.get_or_create(team=team, user=user, defaults={"role": invitation.role})
         if not new and ORDER.index(Role(member.role)) < ORDER.index(Role(invitation.role)):
             Membership.objects.filter(pk=member.pk).update(role=invitation.role)
-        _tell(user, "join team", team, note=invitation.role)
+        _tell(user, "join team", team, after={"role": invitation.role})
     return team
 
 
@@ -253,9 +253,10 @@ def share(actor: User, account: Account, team: Team, level: str) -> AccountShare
         found, new = AccountShare.objects.get_or_create(account=account, team=team, defaults={"level": level, "shared_by": actor})
         if not new and found.level == level:
             return found
+        before = None if new else {"level": found.level}
         AccountShare.objects.filter(pk=found.pk).update(level=level)
         found.level = level
-        _tell(actor, "share", team, account, note=level)
+        _tell(actor, "share", team, account, before=before, after={"level": level})
         _lost([account.pk])
     return found
 
@@ -321,8 +322,17 @@ def _shared_with(team: Team) -> list[Any]:
 # --- telling ------------------------------------------------------------------------------------------------------------------------
 
 
-def _tell(actor: User, what: str, team: Team | None, account: Account | None = None, note: str = "") -> None:
-    signals.team_event.send(sender=Team, actor=actor, what=what, team=team, account=account, note=note)
+def _tell(
+    actor: User,
+    what: str,
+    team: Team | None,
+    account: Account | None = None,
+    note: str = "",
+    before: dict[str, str] | None = None,
+    after: dict[str, str] | None = None,
+) -> None:
+    event = {"actor": actor, "what": what, "team": team, "account": account, "note": note, "before": before, "after": after}
+    signals.team_event.send(sender=Team, **event)
 
 
 def _lost(accounts: list[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import Role, ShareLevel
 from accounts.presenters import provider_mark
 
 from . import audit
@@ -20,7 +21,8 @@ from .models import AuditEntry, Conversation, Job
 from .states import REASONS, ItemStatus, counter_of
 
 # Names of values that no form knows.
-_WORDS: dict[str, Any] = {"changes": _("Conversations"), "kind": _("File"), "role": _("Role"), "level": _("Access"), **LABELS}
+_WORDS: dict[str, Any] = {"changes": _("Conversations"), "kind": _("File"), "role": _("Role"), "level": _("Access"), "name": _("Name"), **LABELS}
+_CHOICES: dict[str, dict[str, Any]] = {"role": dict(Role.choices), "level": dict(ShareLevel.choices)}
 
 
 @dataclass(slots=True)
@@ -45,7 +47,9 @@ class AuditRow:
 def _values(stored: Any) -> dict[str, Any]:
     if stored is None:
         return {}
-    return dict(stored) if isinstance(stored, Mapping) else {"": stored}
+    if not isinstance(stored, Mapping):
+        return {"": stored}
+    return {name: str(_CHOICES[name].get(value, value)) if name in _CHOICES else value for name, value in stored.items()}
 
 
 def _plain(name: str, stored: Any) -> Value:

@@ -8,6 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.views.decorators.http import require_safe
 
 from accounts.models import User
+from accounts.recent import recently_authenticated
 from config.htmx import render_page_or_fragment
 
 from . import audit, audit_presenters, reports
@@ -29,6 +30,7 @@ def audit_list(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@recently_authenticated(file=True)
 def audit_export(request: HttpRequest, kind: str) -> StreamingHttpResponse:
     """What the filter shows, all of it, as a file; that it was taken is an entry itself."""
     form = AuditFilterForm(request.user, request.GET)

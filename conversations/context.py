@@ -83,7 +83,7 @@ def _sidebar(request: HttpRequest) -> dict[str, Any]:
         for account in accounts
     ]
     return {
-        "nav_active": next((name for name in ("jobs", "accounts", "teams", "audit") if path.startswith(f"/{name}/")), "conversations"),
+        "nav_active": next((name for name in ("jobs", "accounts", "teams", "audit", "me") if path.startswith(f"/{name}/")), "conversations"),
         "running_jobs": Job.objects.visible_to(request.user).live().count(),
         "accounts": rows,
         "attention": health.needing_attention(Account.objects.visible_to(request.user)).count(),

@@ -33,7 +33,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from accounts import services
+from accounts import health, services
 from accounts.models import Account
 from accounts.providers.base import Patience
 from accounts.providers.errors import CredentialsRejected, NotFound, ProviderError, RateLimited, Unsupported
@@ -493,7 +493,7 @@ class LaneRunner:
         """Lets the account's open items wait for a person instead of failing them one by one, unless that person has been quicker."""
         reason = self.parked
         if reason == "account_needs_reauth":
-            services.note_failure(self.account, self.refusal)
+            health.note_failure(self.account, self.refusal)
         still = {"paused_at__isnull": False} if reason == "account_paused" else {"sealed_credentials": self.account.sealed_credentials}
         with transaction.atomic():
             waits = Account.objects.select_for_update(no_key=True).filter(pk=self.account.pk, **still).exists()

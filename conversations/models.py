@@ -10,6 +10,7 @@ from django.db.models.functions import Left
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Account, Team
+from config import client
 
 from .querysets import AuditQuerySet, ConversationQuerySet, JobItemQuerySet, JobQuerySet, OnlyAdded
 from .states import ItemStatus
@@ -92,6 +93,7 @@ class Order(models.TextChoices):
     """What people last told a job to do."""
 
     DRAFT = "draft", _("Preview")
+    ASK = "ask", _("Ask for approval")
     RUN = "run", _("Run")
     PAUSE = "pause", _("Pause")
     CANCEL = "cancel", _("Cancel")
@@ -201,6 +203,26 @@ class Job(models.Model):
     def is_live(self) -> bool:
         """True while the numbers may still change by themselves."""
         return self.order != Order.DRAFT and bool(self.open) and self.state != JobState.PAUSED
+
+
+class Approval(models.Model):
+    """The answer of a second person that a job needs, because it changes more rows at accounts of a team than its author's role may alone."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="approvals")
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    rows = models.PositiveIntegerField()  # of the job, at accounts of this team
+    row_limit = models.PositiveIntegerField()  # that its author's role had when it was asked for
+    requested_at = models.DateTimeField(auto_now_add=True)
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    decided_at = models.DateTimeField(null=True)
+    approved = models.BooleanField(default=False)
+    note = models.CharField(max_length=300, blank=True)  # why it was refused
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "team"], name="approval_once_per_team")]
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.team}"
 
 
 class JobItem(models.Model):
@@ -343,6 +365,7 @@ class AuditEntry(models.Model):
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
     note = models.CharField(max_length=300, blank=True)
+    ip = models.CharField(max_length=45, blank=True, default=client.address)  # "" where a worker or the command line did it
 
     objects = AuditQuerySet.as_manager()
 

@@ -67,7 +67,7 @@ def on_access_changed(accounts: list[Any], **_more: Any) -> None:
     access.withdraw(accounts)
 
 
-def on_team_event(actor: User, what: str, team: Team | None, account: Account | None, note: str, **_more: Any) -> None:
+def on_team_event(actor: User, what: str, team: Team | None, account: Account | None, **more: Any) -> None:
     """Writes down what was done to a team, its members and what is shared with it."""
     AuditEntry.objects.create(
         actor=actor,
@@ -77,7 +77,9 @@ def on_team_event(actor: User, what: str, team: Team | None, account: Account | 
         account_label=account.label if account else "",
         what=what,
         result=Result.APPLIED,
-        note=note[:300],
+        before=more.get("before"),
+        after=more.get("after"),
+        note=more.get("note", "")[:300],
     )
 
 

@@ -46,7 +46,7 @@ def test_every_failure_is_followed_by_a_longer_pause_up_to_a_day(connected) -> N
     _simulator, account = connected("aurod")
     now, pauses = NOW, []
     for _time in range(16):
-        services.note_failure(account, CredentialsRejected(status=401), now)
+        health.note_failure(account, CredentialsRejected(status=401), now)
         pauses.append(account.check_after - now)
         now = account.check_after
     assert timedelta(minutes=1) <= pauses[0] <= timedelta(minutes=2)
@@ -56,17 +56,17 @@ def test_every_failure_is_followed_by_a_longer_pause_up_to_a_day(connected) -> N
 
 def test_many_failures_in_a_row_do_not_lengthen_the_pause_before_it_is_over(connected) -> None:
     _simulator, account = connected("aurod")
-    services.note_failure(account, ProviderUnavailable(status=503), NOW)
+    health.note_failure(account, ProviderUnavailable(status=503), NOW)
     first = account.check_after
     for second in range(20):
-        services.note_failure(account, ProviderUnavailable(status=503), NOW + timedelta(seconds=second))
+        health.note_failure(account, ProviderUnavailable(status=503), NOW + timedelta(seconds=second))
     assert account.check_after == first
     assert HealthDay.objects.get(account=account, day=NOW.date()).failed == 21
 
 
 def test_a_provider_that_names_a_time_is_left_alone_that_long(connected) -> None:
     _simulator, account = connected("aurod")
-    services.note_failure(account, RateLimited(status=429, retry_after=3000.0), NOW)
+    health.note_failure(account, RateLimited(status=429, retry_after=3000.0), NOW)
     account.refresh_from_db()
     assert account.check_after >= NOW + timedelta(seconds=3000) and health.shown(account, NOW) == "rate_limited"
     assert account not in checkups.due(NOW + timedelta(seconds=2999))
@@ -120,7 +120,7 @@ def test_paused_silent_and_held_accounts_are_left_alone(connected, redis_client)
 
 def test_a_refused_account_needs_attention_and_is_taken_up_again_once_it_works(connected, client: Client) -> None:
     _simulator, account = connected("aurod")
-    services.note_failure(account, CredentialsRejected(status=401))
+    health.note_failure(account, CredentialsRejected(status=401))
     listed = client.get(reverse("account_list") + "?attention=1")
     assert "Needs attention 1" in text(listed) and "Needs re-authentication" in text(listed)
     assert checkups.check(account.pk) is True
@@ -156,8 +156,8 @@ def test_a_day_keeps_its_worst_and_counts_everything(connected) -> None:
     _simulator, account = connected("aurod")
     HealthDay.objects.all().delete()
     for error in (RateLimited(status=429), CredentialsRejected(status=401), ProviderUnavailable(status=500), NotFound(status=404)):
-        services.note_failure(account, error, NOW)
-    services.note_success(account, NOW)
+        health.note_failure(account, error, NOW)
+    health.note_success(account, NOW)
     row = HealthDay.objects.get(account=account)
     assert (row.day, row.checks, row.failed, row.worst, row.cause) == (NOW.date(), 4, 3, Health.NEEDS_REAUTH, CredentialsRejected.kind)
     days = health.strip(account, NOW + timedelta(days=3))
@@ -184,7 +184,7 @@ def test_checks_noted_at_the_same_time_are_all_counted(connected) -> None:
 def test_the_strip_says_every_day_in_words(connected, client: Client) -> None:
     _simulator, account = connected("aurod")
     HealthDay.objects.all().delete()
-    services.note_failure(account, ProviderUnavailable(status=500))
+    health.note_failure(account, ProviderUnavailable(status=500))
     page = text(client.get(reverse("account_detail", args=[account.pk])))
     assert "Unreachable: 1 of 1 checks failed" in page and page.count("not checked") >= 13
 
@@ -193,5 +193,5 @@ def test_what_is_heard_of_a_replaced_credential_changes_nothing(connected) -> No
     _simulator, account = connected("aurod")
     HealthDay.objects.all().delete()
     Account.objects.filter(pk=account.pk).update(sealed_credentials="another")
-    services.note_failure(account, CredentialsRejected(status=401))
+    health.note_failure(account, CredentialsRejected(status=401))
     assert Account.objects.get(pk=account.pk).health == Health.OK and not HealthDay.objects.exists()

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
+from django.utils.translation import override
 
 from accounts import services, teams
 from accounts.models import Account, AccountShare, Role, ShareLevel, Team, User
+from conversations import audit_presenters
 from conversations.models import AuditEntry
 from tests.accounts.team_support import people
 
@@ -109,16 +111,27 @@ def test_every_change_is_in_the_audit_log_with_its_author(desk, account) -> None
     teams.remove(desk.admin, desk.team, desk.viewer)
     teams.hand_over(desk.owner, account, desk.operator)
     services.replace_credentials(account, {name: value.reveal() for name, value in services.credentials_of(account).items()}, by=desk.operator)
-    found = list(AuditEntry.objects.exclude(what="create team").order_by("pk").values_list("what", "actor_name", "account_label", "note"))
+    found = list(
+        AuditEntry.objects.exclude(what="create team").order_by("pk").values_list("what", "actor_name", "account_label", "note", "before", "after")
+    )
     assert found == [
-        ("share", "alice@example.com", "Shop", "read"),
-        ("share", "alice@example.com", "Shop", "use"),
-        ("unshare", "alice@example.com", "Shop", ""),
-        ("set role", "admin@example.com", "", "viewer@example.com: viewer → operator"),
-        ("remove member", "admin@example.com", "", "viewer@example.com"),
-        ("hand over", "alice@example.com", "Shop", "operator@example.com"),
-        ("replace credential", "operator@example.com", "Shop", ""),
+        ("share", "alice@example.com", "Shop", "", None, {"level": "read"}),
+        ("share", "alice@example.com", "Shop", "", {"level": "read"}, {"level": "use"}),
+        ("unshare", "alice@example.com", "Shop", "", None, None),
+        ("set role", "admin@example.com", "", "viewer@example.com", {"role": "viewer"}, {"role": "operator"}),
+        ("remove member", "admin@example.com", "", "viewer@example.com", None, None),
+        ("hand over", "alice@example.com", "Shop", "operator@example.com", None, None),
+        ("replace credential", "operator@example.com", "Shop", "", None, None),
     ]
+    request = RequestFactory().get("/")
+    request.user = desk.owner
+    for language, texts in (("en", ("Access", "Read", "Use", "Viewer", "Operator")), ("zh-hans", ("访问权限", "只读", "可使用", "查看者", "操作员"))):
+        with override(language):
+            rows = audit_presenters.rows_of(request, list(AuditEntry.objects.filter(what__in=("share", "set role"))))
+        shown = {
+            text for row in rows for part in row.parts for text in (part.label, part.before and part.before.text, part.after and part.after.text)
+        }
+        assert set(texts) <= shown and not {"use", "viewer", "level"} & shown
 
 
 # --- pages --------------------------------------------------------------------------------------------------------------------------

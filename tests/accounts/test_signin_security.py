@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -385,16 +386,25 @@ def test_s18_deleting_an_account_needs_a_fresh_confirmation(connected: Callable[
     assert not Account.objects.filter(pk=account.pk).exists()
 
 
-def test_s18_results_leave_as_a_file_only_after_a_fresh_confirmation(begin: Callable[..., Any], alice: User) -> None:
+@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize("what", ["job", "audit"])
+def test_s18_files_leave_only_after_a_fresh_confirmation(begin: Callable[..., Any], alice: User, what: str, kind: str) -> None:
     _simulator, _account, job = begin(3)
     client = sign_in()
-    page, url = reverse("job_detail", args=[job.pk]), reverse("job_report", args=[job.pk, "csv"])
-    assert client.get(url)["Content-Type"].startswith("text/csv")
+    page, url = {
+        "job": (reverse("job_detail", args=[job.pk]), reverse("job_report", args=[job.pk, kind])),
+        "audit": (reverse("audit_list"), reverse("audit_export", args=[kind])),
+    }[what]
+    shown = client.get(page).content.decode()
+    links = [tag for tag in re.findall(r"<a[^>]*>", shown) if f'href="{url}"' in tag]
+    assert links and not any(re.search(r" download\b", tag) for tag in links), "a confirmation is a page, not a file to store"
+    file_type = {"csv": "text/csv", "json": "application/json"}[kind]
+    assert client.get(url)["Content-Type"].startswith(file_type)
     make_old(client)
     asked = client.get(url, headers={"referer": f"http://testserver{page}"})
     assert asked["Location"] == f"{CONFIRM}?next={page}", "back to the page with the link: a file shows nothing"
     assert confirmed(client, asked)["Location"] == page
-    assert client.get(url)["Content-Type"].startswith("text/csv")
+    assert client.get(url)["Content-Type"].startswith(file_type)
 
 
 def test_s18_second_factors_change_only_after_a_fresh_confirmation(alice: User, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import BrowserContext, Page, expect
 
-from accounts import services
+from accounts import health
 from accounts.models import Account
 from accounts.providers.errors import ProviderUnavailable
 from conversations import mirror
@@ -383,7 +383,7 @@ def test_hostile_content_stays_text(signed_in, shop, watch):
     for record, payload in zip(reversed(simulator.written[int(simulator.long_id)]), PAYLOADS, strict=False):
         record |= {"userText": payload, "aiText": payload, "model": payload[:100], "useImages": [payload], "useFiles": [payload]}
     Account.objects.filter(pk=account.pk).update(label=PAYLOADS[1][:80])
-    services.note_failure(account, ProviderUnavailable(status=500, detail=PAYLOADS[0]))
+    health.note_failure(account, ProviderUnavailable(status=500, detail=PAYLOADS[0]))
     page = signed_in()
     page.on("dialog", lambda dialog: watch.problems.append(f"dialog: {dialog.message}"))
     page.goto("/conversations/?untitled=on")
@@ -410,7 +410,7 @@ def test_hostile_content_stays_text(signed_in, shop, watch):
 def test_axe_finds_nothing(signed_in, shop, aside, connected):
     _simulator, account = shop
     nuwax = aside(synced, aside(connected, "nuwax", populate=4, label="Desk")[1])
-    services.note_failure(nuwax, ProviderUnavailable(status=500))
+    health.note_failure(nuwax, ProviderUnavailable(status=500))
     Conversation.objects.filter(account=account).update(changed_upstream_at=timezone.now())
     page = signed_in()
     long = long_one(shop)

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import services
+from accounts import health, services
 from accounts.models import Account
 from accounts.providers.errors import CredentialsRejected, ProviderUnavailable
 from conversations import mirror, presenters, reading
@@ -142,7 +142,7 @@ def test_the_models_in_use_are_offered_to_the_filter_with_their_counts(client, a
 
 def test_a_failing_account_is_named_with_cause_and_age_and_hides_no_other(client, aurod, connected):
     broken = synced(connected("nuwax", populate=5, label="Desk")[1])
-    services.note_failure(broken, ProviderUnavailable("x", status=500, detail="Internal"))
+    health.note_failure(broken, ProviderUnavailable("x", status=500, detail="Internal"))
     response = client.get(reverse("conversation_list"))
     page = text_of(response)
     assert re.search(r"<strong>Desk</strong>:\s+The provider cannot be reached", page) and "HTTP 500" in page
@@ -151,7 +151,7 @@ def test_a_failing_account_is_named_with_cause_and_age_and_hides_no_other(client
 
 
 def test_a_refused_credential_leads_to_its_replacement(client, aurod):
-    services.note_failure(aurod[1], CredentialsRejected(status=401))
+    health.note_failure(aurod[1], CredentialsRejected(status=401))
     assert reverse("account_edit", args=[aurod[1].pk]) in text_of(client.get(reverse("conversation_list")))
 
 
@@ -375,7 +375,7 @@ def test_hostile_titles_models_labels_and_messages_stay_text_on_every_page(clien
             name=payload.replace("\0", "")[:200], note=payload.replace("\0", ""), price=payload.replace("\0", "")[:100]
         )
     Account.objects.filter(pk=account.pk).update(label=PAYLOADS[3][:80], upstream_name=PAYLOADS[1])
-    services.note_failure(account, ProviderUnavailable(status=500, detail=PAYLOADS[0]))
+    health.note_failure(account, ProviderUnavailable(status=500, detail=PAYLOADS[0]))
     simulator.add_fault("error", times=200)  # the settings open from our copy
     for address in addresses:
         seen = Seen(client.get(address).content.decode()).tags
