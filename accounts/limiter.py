@@ -34,8 +34,8 @@ DOWN_FOR: Final = 1.0  # seconds for which callers of one key are refused at onc
 
 # What we keep below a limit. A provider counts requests as they arrive: of two that left 100 ms apart the second may have had the quicker way, or the
 # first one a busy moment here. Over a window of a second that gains a request now and then, and at exactly the rate the window is full already.
-MARGIN: Final = 0.025
-GUARD: Final = 0.015  # seconds more than one, within which no more than a second's worth is let go by one process
+MARGIN: Final = 0.035
+GUARD: Final = 0.03  # seconds more than one, within which no more than a second's worth is let go by one process
 MOST_WATCHED: Final = 256  # requests: faster limits are not counted one by one
 
 # KEYS: theoretical arrival time (µs), cool-down. ARGV: interval (µs), tolerance (µs), horizon (µs), most slots.
@@ -107,8 +107,9 @@ class _Queue:
 
     def next_slot(self, now: float, interval: float) -> float | None:
         """The next slot that is still good, taken out."""
-        # A slot used late lets two requests come closer together than the rate allows; a quarter of an interval is what a busy loop needs.
-        grace = min(0.05, max(0.01, interval / 4))
+        # A slot used late lets two requests come closer together than the rate allows; a quarter of an interval is what a busy loop needs. Of
+        # a limit far above what is asked for, slots are late as a rule; MARGIN has room for as many seconds' worth of them within one second.
+        grace = min(0.05, max(MARGIN if interval * MOST_WATCHED < 1.0 else 0.01, interval / 4))
         while self.slots:
             if (slot := self.slots.popleft()) >= now - grace:
                 return slot

@@ -64,6 +64,7 @@ def _can_store(runner: LaneRunner, befores: list[Before]) -> bool:
 def _store(befores: list[Before]) -> None:
     runners = {entry.runner for entry in befores}
     with transaction.atomic():
+        # Before anything else, and though the items name the lease too: whoever takes the lane away waits here, or we for them.
         renewed = leases.renew([(runner.account.pk, runner.holder) for runner in runners])
         for first in (True, False):
             rows = [(entry.item_id, entry.target, entry.values, entry.runner.holder) for entry in befores if entry.first is first]
@@ -106,8 +107,7 @@ def _write(batch: Batch) -> None:
         bulk.insert(requests)
         every = [result for _runner, results in batch for result in results]
         attempts.store((result.move, result.work.begun_at) for result in every if result.work.begun and result.work.begun_at)
-        for runner, results in batch:
-            _mirror(runner.account, results)
+        _mirror(batch)
         bulk.insert([entry for runner, results in batch for entry in _audit(runner.account, results)])
         transition([result.move for result in every])
         for runner, results in batch:
@@ -117,14 +117,19 @@ def _write(batch: Batch) -> None:
         runner.renewed = renewed
 
 
-def _mirror(account: Account, results: list[Result]) -> None:
+def _mirror(batch: Batch) -> None:
     """Writes what results say about conversations into the mirror's rows."""
-    told = [(outcome.remote, outcome.wrote) for result in results if (outcome := result.outcome) is not None and outcome.remote is not None]
+    told = []
+    for runner, results in batch:
+        seen = [(outcome.remote, outcome.wrote) for result in results if (outcome := result.outcome) is not None and outcome.remote is not None]
+        if seen:
+            told.append((runner.account, [remote for remote, _wrote in seen], {remote.remote_id for remote, wrote in seen if wrote}))
     if told:
-        mirror.upsert(account, [remote for remote, _wrote in told], ours={remote.remote_id for remote, wrote in told if wrote})
-    gone = [result.work.item.conversation_id for result in results if result.move.reason == "gone" and result.work.item.conversation_id]
-    if gone:
-        mirror.mark_gone(account, gone)
+        mirror.note_runs(told)
+    for runner, results in batch:
+        gone = [result.work.item.conversation_id for result in results if result.move.reason == "gone" and result.work.item.conversation_id]
+        if gone:
+            mirror.mark_gone(runner.account, gone)
 
 
 def _audit(account: Account, results: list[Result]) -> Iterator[AuditEntry]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
 
 def execute(sql: str, rows: Sequence[Sequence[Any]]) -> int:
@@ -28,9 +28,33 @@ def execute(sql: str, rows: Sequence[Sequence[Any]]) -> int:
         return int(cursor.rowcount)
 
 
+_PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.FloatField)
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or type(value) in (str, int, bool, float) else str(value) if isinstance(value, str) else value
+
+
 @cache
 def _fields(model: type[models.Model]) -> list[models.Field[Any, Any]]:
     return [field for field in model._meta.concrete_fields if not field.primary_key]
+
+
+def adapters(fields: Sequence[models.Field[Any, Any]]) -> list[Callable[[models.Model], Any]]:
+    """Returns for each field the function that takes its value from an object as the database wants it.
+
+    What `get_db_prep_save` makes of text and numbers is what they are already, and asking it takes longer than storing them.
+    """
+    direct = connections[DEFAULT_DB_ALIAS]  # `connection` looks it up anew for each of its attributes
+    return [_adapter(field, direct) for field in fields]
+
+
+def _adapter(field: models.Field[Any, Any], direct: Any) -> Callable[[models.Model], Any]:
+    aim = field.target_field if isinstance(field, models.ForeignKey) else field
+    name = field.attname
+    if isinstance(aim, _PLAIN):
+        return lambda row: _plain(getattr(row, name))
+    return lambda row: field.get_db_prep_save(field.pre_save(row, True), direct)
 
 
 def insert(rows: Sequence[models.Model]) -> None:
@@ -44,5 +68,6 @@ def insert(rows: Sequence[models.Model]) -> None:
     fields, quote = _fields(model), connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
     marks = ", ".join(["%s"] * len(fields))
-    values = [tuple(field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields) for row in rows]
+    made = adapters(fields)
+    values = [tuple([adapt(row) for adapt in made]) for row in rows]
     execute(f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})", values)

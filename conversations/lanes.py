@@ -157,6 +157,7 @@ class LaneRunner:
         self.held_reason = "rate_limited"
         self.watch = breakers.Watch(account)
         self.queue: list[Job] = []
+        self.allowed: set[int] = set()  # ids of their authors who may change this account
         self.asked = 0.0
         self.works: set[Work] = set()  # claimed and not settled
         self.jobs: set[int] = set()  # whose items this run has taken
@@ -269,9 +270,7 @@ class LaneRunner:
         self.renewed = renewed
         self.active |= {item.pk: item.remote_id for item in mine}
         self.jobs |= {item.job_id for item in mine}
-        actors = {item.job.actor for item in mine}
-        allowed = {actor.pk for actor in actors if Account.objects.editable_by(actor).filter(pk=self.account.pk).exists()}
-        return [Work(item, item.job, item.before, item.job.actor_id in allowed) for item in mine]
+        return [Work(item, item.job, item.before, item.job.actor_id in self.allowed) for item in mine]
 
     def _next(self, wanted: int) -> list[JobItem]:
         """Returns about `wanted` items that may be begun, those of the highest priority first, as many of each job that shares one.
@@ -282,6 +281,8 @@ class LaneRunner:
         if time.monotonic() - self.asked > ASK_EVERY:
             running = Job.objects.filter(order__in=[Order.RUN, Order.CANCEL], finished_at__isnull=True, n_pending__gt=0)
             self.queue = list(running.filter(Exists(ready.filter(job=OuterRef("pk")))).select_related("actor").order_by("-priority", "pk"))
+            actors = {job.actor for job in self.queue}
+            self.allowed = {actor.pk for actor in actors if Account.objects.editable_by(actor).filter(pk=self.account.pk).exists()}
             self.asked = time.monotonic()
         under_way = set(self.active.values())
         found: dict[str, JobItem] = {}

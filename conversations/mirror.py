@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import secrets
 import time
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import reduce
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from django.db import connection, transaction
@@ -235,7 +238,7 @@ def _mark_gone(account: Account, walk: _Pass, line: services.Line) -> int:
     rows = list(islice((row for row in in_turn if line.provider.covers(row.remote_id, walk.first_page)), MAX_GONE_CHECKS))
     if not rows:
         return 0
-    with _writing(account):
+    with _writing([account]):
         Conversation.objects.filter(pk__in=[row.pk for row in rows]).update(missed=F("missed") + 1)
     asked = timezone.now()
     try:
@@ -287,33 +290,67 @@ def upsert(
     ranked = list(enumerate(unique.values()))
     counts = Counts()
     for begin in range(0, len(ranked), BATCH):
-        with _writing(account) as is_there:
-            if is_there:
-                _upsert_batch(account, ranked[begin : begin + BATCH], counts, as_of, started, first_rank, ours)
+        with _writing([account]) as there:
+            if there:
+                batch = ranked[begin : begin + BATCH]
+                found_rows = _rows_of({account.pk: [remote.remote_id for _offset, remote in batch]})
+                _store(*_compared(account, batch, found_rows, counts, as_of, started, first_rank, ours))
     return counts
 
 
+def note_runs(told: Sequence[tuple[Account, Sequence[RemoteConversation], Container[str]]]) -> None:
+    """Writes what lanes have seen of (account, conversations, ids of those that we have written) into rows, as `upsert` does, together."""
+    with _writing([account for account, _remotes, _ours in told]) as there:
+        present = [(account, {remote.remote_id: remote for remote in remotes}, ours) for account, remotes, ours in told if account.pk in there]
+        rows = _rows_of({account.pk: list(unique) for account, unique, _ours in present})
+        new, kept = [], []
+        for account, unique, ours in present:
+            more_new, more_kept = _compared(account, list(enumerate(unique.values())), rows, Counts(), None, None, None, ours)
+            new += more_new
+            kept += more_kept
+        _store(new, kept)
+
+
 @contextmanager
-def _writing(account: Account) -> Iterator[bool]:
-    """A transaction in which nobody else writes rows of this account, so that no two wait for each other in a circle; False: it was deleted."""
+def _writing(accounts: Sequence[Account]) -> Iterator[set[Any]]:
+    """A transaction in which nobody else writes rows of these accounts, so that no two wait for each other in a circle.
+
+    Yields the ids of those that have not been deleted.
+    """
     with transaction.atomic(savepoint=False):
-        yield bool(Account.objects.select_for_update(no_key=True).filter(pk=account.pk).values_list("pk").first())
+        locked = Account.objects.select_for_update(no_key=True).filter(pk__in=[account.pk for account in accounts]).order_by("pk")
+        yield set(locked.values_list("pk", flat=True))
 
 
-def _upsert_batch(
+_Rows = dict[tuple[Any, str], Conversation]
+_Kept = list[tuple[Conversation, tuple[Any, ...]]]
+
+
+def _rows_of(wanted: Mapping[Any, list[str]]) -> _Rows:
+    """Returns the rows of remote ids by account, the latest of each, in one statement."""
+    if not wanted:
+        return {}
+    either = reduce(operator.or_, (Q(account_id=account_id, remote_id__in=ids) for account_id, ids in wanted.items()))
+    return {(row.account_id, row.remote_id): row for row in Conversation.objects.filter(either).order_by("generation")}
+
+
+def _compared(
     account: Account,
     batch: list[tuple[int, RemoteConversation]],
+    known: _Rows,
     counts: Counts,
     as_of: datetime | None,
     started: datetime | None,
     first_rank: int | None,
     ours: Container[str],
-) -> None:
+) -> tuple[list[Conversation], _Kept]:
+    """Copies readings into rows and returns those that are new, unsaved, and the others with what each held before."""
     now = timezone.now()
-    known = account.conversations.filter(remote_id__in=[remote.remote_id for _offset, remote in batch])
-    rows = {row.remote_id: row for row in known.order_by("generation")}
+    rows = {remote.remote_id: row for _offset, remote in batch if (row := known.get((account.pk, remote.remote_id)))}
     new: list[Conversation] = []
-    known_before = {row.pk: _columns(row) for row in rows.values()}
+    known_before = {}
+    for row in rows.values():
+        row.account, known_before[row.pk] = account, _columns(row)
     for offset, remote in batch:
         told_at = as_of or now - timedelta(seconds=max(0.0, time.monotonic() - remote.read_at))
         rank = None if first_rank is None else first_rank + offset
@@ -341,16 +378,20 @@ def _upsert_batch(
                 row.sort_at -= LONG_AGO
         if is_new:
             new.append(row)
-    # The account's row is locked, so nobody else makes or takes away rows meanwhile.
+    return new, [(row, known_before[row.pk]) for row in rows.values()]
+
+
+def _store(new: list[Conversation], kept: _Kept) -> None:
+    """Stores compared rows. Their accounts' rows are locked, so nobody else makes or takes away any meanwhile."""
     Conversation.objects.bulk_create(new, batch_size=BATCH)
-    _overwrite([(row, known_before[row.pk]) for row in rows.values()])
+    _overwrite(kept)
 
 
 def _columns(row: Conversation) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in _WRITTEN)
 
 
-def _overwrite(rows: list[tuple[Conversation, tuple[Any, ...]]]) -> None:
+def _overwrite(rows: _Kept) -> None:
     """Stores what differs from what each row held before: mostly two or three columns of thirty, with one statement per set of columns."""
     groups: dict[tuple[str, ...], list[Conversation]] = {}
     for row, before in rows:
@@ -361,7 +402,8 @@ def _overwrite(rows: list[tuple[Conversation, tuple[Any, ...]]]) -> None:
     for names, group in groups.items():
         fields: list[Any] = [Conversation._meta.get_field(name) for name in names]
         sets = ", ".join(f"{quote(field.column)} = %s" for field in fields)
-        values = [(*(field.get_db_prep_save(getattr(row, field.name), connection) for field in fields), row.pk) for row in group]
+        made: list[Callable[[Conversation], Any]] = [*bulk.adapters(fields), attrgetter("pk")]
+        values = [tuple([adapt(row) for adapt in made]) for row in group]
         bulk.execute(f"UPDATE {quote(Conversation._meta.db_table)} SET {sets} WHERE id = %s", values)
 
 
@@ -443,7 +485,7 @@ def note_write(row: Conversation, remote: RemoteConversation) -> None:
 
 def mark_gone(account: Account, ids: Collection[int]) -> int:
     """Marks rows whose provider denied them on a direct question; returns how many."""
-    with _writing(account):
+    with _writing([account]):
         return Conversation.objects.filter(pk__in=ids).update(gone_at=timezone.now())
 
 

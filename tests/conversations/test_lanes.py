@@ -99,8 +99,8 @@ def test_a_runner_that_fails_leaves_nothing_running(begin):
 def test_a_runner_that_cannot_write_down_results_sends_nothing_more_and_nothing_twice(begin, monkeypatch):
     simulator, account, job = begin(latency=0.02)
 
-    def failing(_account, results):
-        if results:
+    def failing(batch):
+        if any(results for _runner, results in batch):
             raise OperationalError("the database went away")
 
     monkeypatch.setattr(bookkeeping, "_mirror", failing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 from ..records import Json
 from .reading import compact, numeral
@@ -10,11 +11,18 @@ from .reading import compact, numeral
 
 def ids_in(value: Json) -> list[Json]:
     """Returns the ids in their order: numbers as int, anything else as it is, nothing for an empty value."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else []
-        except (ValueError, RecursionError):
-            return [value]
+    return list(_ids_in_text(value)) if isinstance(value, str) else _ids(value)
+
+
+@lru_cache(maxsize=1024)  # the same few sets stand in thousands of conversations, and each is compared several times
+def _ids_in_text(value: str) -> list[Json]:
+    try:
+        return _ids(json.loads(value) if value.strip() else [])
+    except (ValueError, RecursionError):
+        return [value]
+
+
+def _ids(value: Json) -> list[Json]:
     given = value if isinstance(value, list) else [value]
     return [int(entry) if numeral(entry) else entry for entry in given if entry not in (None, "")]
 
