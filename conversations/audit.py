@@ -27,7 +27,7 @@ READ_AGAIN = timedelta(hours=1)  # one reader's looks at one conversation within
 
 COLUMNS = (
     "id", "at", "actor", "what", "result", "reason", "account", "account_label", "conversation", "remote_id", "job", "team",
-    "before", "after", "note",
+    "before", "after", "note", "ip",
 )  # fmt: skip
 
 # What a kind of entry is called, and the words it is stored with: single edits and jobs have words of their own.
@@ -139,4 +139,5 @@ def rows(entries: AuditQuerySet) -> Iterator[dict[str, Any]]:
             "before": entry.before,
             "after": entry.after,
             "note": entry.note or None,
+            "ip": entry.ip or None,
         }
