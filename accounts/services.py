@@ -24,7 +24,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from . import egress, health, request_log, signals, vault
+from . import deeds, egress, health, request_log, signals, vault
 from .cooling import NotingLimiter
 from .limiter import RedisLimiter
 from .models import Account, CatalogueModel, Health, User
@@ -363,6 +363,7 @@ def add_account(
             account.save(force_insert=True)
     except IntegrityError as error:
         raise ValidationError({"label": [_("You already have an account with this label.")]}) from error
+    deeds.tell(owner, "add account", account=account, after={"provider": provider_key, "base_url": base_url})
     _count(account, report)
     _tell(signals.account_connected, account, replaced=False)
     return account
@@ -373,13 +374,15 @@ def replace_credentials(
     account: Account, credentials: Mapping[str, str], *, base_url: str | None = None, report: TestReport | None = None, by: User | None = None
 ) -> None:
     """Gives an account a new credential, in the name of `by` (default: its owner); its id, its conversations and its jobs stay."""
-    if base_url is not None:
-        account.base_url = base_url
+    stored = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    account.base_url = stored.base_url if base_url is None else base_url
     account.sealed_kept, account.cause, account.cause_detail = "", "", ""
-    account.memory = Account.objects.select_for_update(no_key=True).get(pk=account.pk).memory  # a lane may have learned something
+    account.memory = stored.memory  # a lane may have learned something
     _take_credentials(account, credentials, report)
     account.save(update_fields=_CREDENTIAL_COLUMNS)  # not all: a worker may be writing down how far its reading is
-    signals.team_event.send(sender=Account, actor=by or account.owner, what="replace credential", team=None, account=account)
+    moved = stored.base_url != account.base_url
+    urls = [{"base_url": one.base_url} if moved else None for one in (stored, account)]
+    deeds.tell(by or account.owner, "replace credential", account=account, before=urls[0], after=urls[1])
     _count(account, report)
     _tell(signals.account_connected, account, replaced=True)
 
@@ -402,27 +405,29 @@ def other_user(account: Account, report: TestReport) -> bool:
     )
 
 
-def rename_account(account: Account, label: str) -> None:
-    """Gives an account another label; raises ValidationError for one used before."""
+def rename_account(account: Account, label: str, *, by: User) -> None:
+    """Gives an account another label in the name of `by`; raises ValidationError for one used before."""
     try:
-        with transaction.atomic():
-            Account.objects.filter(pk=account.pk).update(label=label.strip())
+        deeds.change(account, "edit account", {"label": label.strip()}, by)
     except IntegrityError as error:
         raise ValidationError({"label": [_("You already have an account with this label.")]}) from error
-    account.label = label.strip()
 
 
-def pause_account(account: Account) -> None:
-    """Stops reading and writing through an account until it is resumed; what waits for it keeps waiting."""
+@transaction.atomic
+def pause_account(account: Account, *, by: User | None = None) -> None:
+    """Stops reading and writing through an account until it is resumed, in the name of `by` (default: its owner); what waits keeps waiting."""
     if Account.objects.filter(pk=account.pk, paused_at__isnull=True).update(paused_at=timezone.now()):
         account.refresh_from_db()
+        deeds.tell(by or account.owner, "pause account", account=account)
         _tell(signals.account_paused, account)
 
 
-def resume_account(account: Account) -> None:
-    """Lets a paused account go on with what waited for it."""
+@transaction.atomic
+def resume_account(account: Account, *, by: User | None = None) -> None:
+    """Lets a paused account go on with what waited for it, in the name of `by` (default: its owner)."""
     if Account.objects.filter(pk=account.pk, paused_at__isnull=False).update(paused_at=None):
         account.refresh_from_db()
+        deeds.tell(by or account.owner, "resume account", account=account)
         _tell(signals.account_resumed, account)
 
 
