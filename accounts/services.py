@@ -471,6 +471,17 @@ def delete_account(account: Account, *, by: User | None = None) -> None:
         account.delete()
 
 
+def leads_elsewhere(account: Account, base_url: str) -> bool:
+    """True when an address leads to another server than the one that an account's secrets were given for: another scheme, host or port."""
+    return origin_of(account.base_url) != origin_of(base_url)
+
+
+def origin_of(base_url: str) -> tuple[str, str, int | None]:
+    """Returns scheme, host and port of an address that was checked."""
+    parts = urlsplit(base_url)
+    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
 def merge_credentials(provider: type[Provider], stored: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Returns a stored credential document with the given fields replaced; an empty secret keeps what is stored."""
     secrets = {field.name for field in provider.credential_fields if field.secret}
