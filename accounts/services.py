@@ -27,7 +27,7 @@ from django.utils.translation import gettext_noop
 from . import deeds, egress, health, request_log, signals, vault
 from .cooling import NotingLimiter
 from .limiter import RedisLimiter
-from .models import Account, CatalogueModel, Health, User
+from .models import Account, Health, User
 from .providers import get_provider
 from .providers.base import Pace, Patience, Provider
 from .providers.errors import CredentialsRejected, ProviderError
@@ -511,41 +511,3 @@ def test_account(account: Account) -> TestReport:
 
 
 test_account.__test__ = False  # type: ignore[attr-defined]
-
-
-def refresh_models(account: Account) -> int:
-    """Reads the account's model catalogue and returns how many models it has; entries that vanished are marked gone, never dropped."""
-    if not account.provider.capability(Op.MODELS).available:
-        return 0
-    found = call(account, lambda provider: provider.list_models(), patience=BACKGROUND, prompt=False)
-    return store_models(account, list(found))
-
-
-@transaction.atomic
-def store_models(account: Account, found: list[Any]) -> int:
-    """Writes a catalogue as just read; raises nothing."""
-    now = timezone.now()
-    rows = [
-        CatalogueModel(
-            account=account,
-            model_id=entry.id[:200],
-            name=entry.name[:200],
-            group=entry.group[:100],
-            price=entry.price[:100],
-            note=entry.note,
-            is_default=entry.is_default,
-            order=order,
-        )
-        for order, entry in enumerate(found)
-    ]
-    CatalogueModel.objects.bulk_create(
-        rows,
-        update_conflicts=True,
-        unique_fields=["account", "model_id"],
-        update_fields=["name", "group", "price", "note", "is_default", "order", "gone_at"],
-    )
-    gone = CatalogueModel.objects.filter(account=account, gone_at__isnull=True).exclude(model_id__in=[row.model_id for row in rows])
-    gone.update(gone_at=now)
-    Account.objects.filter(pk=account.pk).update(models_at=now)
-    account.models_at = now
-    return len(rows)
