@@ -440,6 +440,7 @@ _CREDENTIAL_COLUMNS = [
     "upstream_identity",
     "upstream_name",
     "credential_expires_at",
+    "credential_since",
     "health",
     "cause",
     "cause_detail",
@@ -455,6 +456,7 @@ def _take_credentials(account: Account, credentials: Mapping[str, str], report: 
     account.health = Health.OK if report and report.ok else Health.UNKNOWN
     account.upstream_name = report.who[:200] if report else account.upstream_name
     account.credential_expires_at = report.expires_at if report else None
+    account.credential_since = timezone.now()
     account.memory = dict(account.memory) | (report.memory if report else {})
     user_id = report.user_id if report else ""
     account.upstream_identity = identity_of(account.provider_key, account.base_url, user_id, account.pk)

@@ -25,7 +25,7 @@ from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from config.htmx import hx_toast, safe_next, wants_fragment
 
-from . import deeds, health, labels, presenters, recent, services, sharing_views, trials
+from . import deeds, health, labels, lifetimes, presenters, recent, services, sharing_views, trials
 from .access import Rights, find
 from .forms import AccountForm, PaceForm
 from .models import Account, User
@@ -110,6 +110,7 @@ def account_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "hints": presenters.hints_of(account) if shown["owned"] else [],
         "form": PaceForm(instance=account),
         "strip": presenters.strip_of(account),
+        "forecast": lifetimes.forecast(account),
         "about": labels.AboutForm(instance=account),
         "label_names": labels.names_for(_me(request)),
     }

@@ -72,7 +72,7 @@ def test_a_new_model_is_marked_wherever_one_chooses(joined, client: Client, alic
     row = account.conversations.first()
     page = text(client.get(reverse("account_detail", args=[account.pk])))
     assert page.count(" new ") == 1
-    picker = text(client.get(reverse("conversation_models", args=[row.pk]), headers=HTMX))
+    picker = text(client.get(reverse("conversation_model", args=[row.pk]), headers=HTMX))
     assert picker.count(" new ") == 1
     choices = dict(SettingsForm(row, may_edit=True).fields["model"].choices)
     assert [name for name, words in choices.items() if words.endswith("new")] == [model.model_id]
