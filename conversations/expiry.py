@@ -1,5 +1,7 @@
-"""Which accounts of a job will need a new credential before the job is through, as far as the pace lets one tell: by what the credential says
-of its own end, else by how long those before it lasted, which is an estimate."""
+"""Which accounts of a job will need a new credential before the job is through, as far as the pace lets one tell.
+
+When a credential ends it says itself, or that is an estimate from how long those before it lasted.
+"""
 
 from __future__ import annotations
 
