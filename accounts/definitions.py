@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from . import labels, services
+from . import deeds, labels, services
 from .forms import PaceForm
 from .models import Account, Health, User
 from .providers import get_provider
@@ -90,6 +90,8 @@ def import_accounts(owner: User, text: str) -> Imported:
         except ValidationError as error:
             label = entry.get("label") if isinstance(entry, dict) else ""
             done.refused.append(Refused(number, label[:80] if isinstance(label, str) else "", " ".join(error.messages)))
+    if done.created:
+        deeds.tell(owner, "import accounts", after={"imported": len(done.created), "refused": len(done.refused)})
     return done
 
 
@@ -117,6 +119,7 @@ def _create(owner: User, entry: Any) -> Account:
     names = entry.get("labels", [])
     if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
         raise ValidationError(_("The labels must be a list of texts."))
+    deeds.tell(owner, "add account", account=account, after={"provider": provider.key, "base_url": account.base_url})
     for name in names:
         labels.add(account, name)
     return account

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext
 from django.utils.translation import gettext_lazy as _
 
 from . import services
@@ -52,7 +52,8 @@ def form_field(declared: Field, *, required: bool | None = None) -> forms.Field:
 class AccountForm(forms.Form):
     """Label, address and credential of an account at one provider, new or (with `account`) stored.
 
-    A stored secret is never shown; an empty field keeps it, and where the provider can do without it a box removes it. After
+    A stored secret is never shown; an empty field keeps it, and where the provider can do without it a box removes it. It stays at the server it
+    was given for: with an address at another one it has to be entered anew, so that nobody at a stranger's keyboard sends it to themselves. After
     `is_valid()` `document()` is the credential as it would be stored and `credential_changed` tells whether it differs from the stored one.
     """
 
@@ -126,7 +127,12 @@ class AccountForm(forms.Form):
             except ValueError as error:
                 self.add_error(name, gettext(error.args[0]) % error.args[1])
         removed = [declared.name for declared in self.provider.credential_fields if data.get(REMOVE + declared.name)]
-        merged = services.merge_credentials(self.provider, self._stored, given)
+        stored = self._stored
+        if self.account and services.leads_elsewhere(self.account, data.get("base_url", self.account.base_url)):
+            secrets = [declared for declared in self.provider.credential_fields if declared.secret and declared.name in stored]
+            stored = {name: value for name, value in stored.items() if name not in {declared.name for declared in secrets}}
+            self._ask_again([declared for declared in secrets if not given[declared.name] and declared.name not in removed])
+        merged = services.merge_credentials(self.provider, stored, given)
         try:
             self._document = services.clean_credentials(self.provider, {name: value for name, value in merged.items() if name not in removed})
         except ValidationError as refused:
@@ -135,6 +141,12 @@ class AccountForm(forms.Form):
                 if field not in self.errors:
                     self.add_error(field, messages)
         return data
+
+    def _ask_again(self, missing: list[Field]) -> None:
+        """Asks for stored secrets that would go to another server than the one they were given for."""
+        if missing:
+            names = pgettext("between counts", ", ").join(gettext(declared.label) or declared.name for declared in missing)
+            self.add_error("base_url", gettext("This is another server: what is stored is not sent there. Enter anew: %(names)s.") % {"names": names})
 
     def document(self) -> dict[str, str]:
         """Returns the credential to store, in clear; for services, never for a page."""

@@ -18,7 +18,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
-from . import explain
+from . import explain, lifetimes
 from .models import Account, AccountQuerySet, Health, HealthDay
 from .providers.errors import (
     AddressRefused,
@@ -99,8 +99,11 @@ def note_failure(account: Account, error: ProviderError, now: datetime | None = 
         account.check_after = now + pause_after(account, health, now, error.retry_after)
     account.health, account.cause, account.cause_detail, account.checked_at = health, error.kind, explain.pack(error)[:400], now
     same = Account.objects.filter(pk=account.pk, sealed_credentials=account.sealed_credentials)
-    columns = ("health", "cause", "cause_detail", "checked_at", "check_after")
-    if same.update(**{name: getattr(account, name) for name in columns}):
+    changes: dict[str, Any] = {name: getattr(account, name) for name in ("health", "cause", "cause_detail", "checked_at", "check_after")}
+    lasted = lifetimes.with_end(account, error, now)
+    # Of several processes that are refused at once one is the first.
+    first = lasted is not None and same.exclude(health=health).update(**changes, lifetimes=lasted)
+    if first or same.update(**changes):
         count(account.pk, health, now.date(), error.kind)
 
 
@@ -110,11 +113,13 @@ def note_success(account: Account, now: datetime | None = None) -> None:
     fresh = account.last_success_at and (now - account.last_success_at).total_seconds() < 60
     if account.health == Health.OK and fresh and account.check_after and account.check_after > now:
         return
+    if (lasted := lifetimes.without_end(account)) is not None:
+        account.lifetimes = lasted
     account.health, account.cause, account.cause_detail = Health.OK, "", ""
     account.last_success_at = account.checked_at = now
     account.check_after = now + usual_pause()
     same = Account.objects.filter(pk=account.pk, sealed_credentials=account.sealed_credentials)
-    columns = ("health", "cause", "cause_detail", "last_success_at", "checked_at", "check_after")
+    columns = ("health", "cause", "cause_detail", "last_success_at", "checked_at", "check_after", *(["lifetimes"] if lasted is not None else []))
     if same.update(**{name: getattr(account, name) for name in columns}):
         count(account.pk, Health.OK, now.date())
 

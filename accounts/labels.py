@@ -6,10 +6,12 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .models import Account, AccountLabel
+from . import deeds
+from .models import Account, AccountLabel, User
 
 LONGEST = 40
 PER_ACCOUNT = 20
@@ -35,17 +37,35 @@ def clean_name(given: str) -> str:
     return name
 
 
-def add(account: Account, given: str) -> None:
-    """Gives an account a label, once; raises ValidationError for one that cannot be stored, or one too many."""
+@transaction.atomic
+def add(account: Account, given: str, *, by: User | None = None) -> None:
+    """Gives an account a label, once; raises ValidationError for one that cannot be stored, or one too many.
+
+    Without `by` the audit log is not told: then the label is part of something that is told as a whole.
+    """
     name = clean_name(given)
     if account.labels.exclude(name=name).count() >= PER_ACCOUNT:
         raise ValidationError(_("An account has at most %(limit)d labels.") % {"limit": PER_ACCOUNT})
+    before = _names(account)
     AccountLabel.objects.bulk_create([AccountLabel(account=account, name=name)], ignore_conflicts=True)
+    _told(account, before, by)
 
 
-def remove(account: Account, name: str) -> None:
-    """Takes a label away from an account."""
+@transaction.atomic
+def remove(account: Account, name: str, *, by: User | None = None) -> None:
+    """Takes a label away from an account; `by` as in `add`."""
+    before = _names(account)
     account.labels.filter(name=name).delete()
+    _told(account, before, by)
+
+
+def _names(account: Account) -> list[str]:
+    return list(AccountLabel.objects.filter(account=account).order_by("name").values_list("name", flat=True))
+
+
+def _told(account: Account, before: list[str], by: User | None) -> None:
+    if by is not None and (now := _names(account)) != before:
+        deeds.tell(by, "edit account", account=account, before={"labels": before}, after={"labels": now})
 
 
 def names_for(user: Any) -> list[str]:

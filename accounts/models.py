@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -10,10 +11,13 @@ from django.contrib.auth.models import PermissionsMixin
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext
 
 from .explain import said_price
 from .providers import get_provider
 from .providers.base import Provider
+
+NEW_FOR = timedelta(days=14)  # how long a model that joined a catalogue is called new
 
 
 class UserManager(BaseUserManager["User"]):
@@ -342,9 +346,19 @@ class CatalogueModel(models.Model):
         return self.name
 
     @property
+    def is_new(self) -> bool:
+        """True for some days after the model joined a catalogue that was known."""
+        return self.new_since is not None and self.new_since > timezone.now() - NEW_FOR
+
+    @property
     def shown_price(self) -> str:
         """The price in the language of the reader."""
         return said_price(self.price)
+
+    @property
+    def choice_text(self) -> str:
+        """How the model stands in a list to choose from: its name, its price, and whether it is new."""
+        return " · ".join(filter(None, [self.name, self.shown_price, pgettext("model", "new") if self.is_new else ""]))
 
 
 class RequestLog(models.Model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -14,9 +14,9 @@ from django_htmx.http import trigger_client_event
 
 from config.htmx import hx_toast, wants_fragment
 
-from . import labels
+from . import deeds, labels
 from .access import Rights, find
-from .models import Account
+from .models import Account, User
 from .presenters import counted, show_account
 from .views import CHANGED
 
@@ -46,10 +46,10 @@ def account_labels(request: HttpRequest, pk: UUID) -> HttpResponse:
     account = _owned(request, pk)
     error = ""
     if "remove" in request.POST:
-        labels.remove(account, request.POST["remove"])
+        labels.remove(account, request.POST["remove"], by=cast(User, request.user))
     else:
         try:
-            labels.add(account, request.POST.get("add", ""))
+            labels.add(account, request.POST.get("add", ""), by=cast(User, request.user))
         except ValidationError as refused:
             error = " ".join(refused.messages)
     if not wants_fragment(request):
@@ -71,7 +71,7 @@ def account_about(request: HttpRequest, pk: UUID) -> HttpResponse:
     form = labels.AboutForm(request.POST, instance=account)
     if not form.is_valid():
         return render(request, "accounts/_about.html", {"account": account, "about": form, "owned": True}, status=422)
-    Account.objects.filter(pk=pk).update(**form.cleaned_data)
+    deeds.change(account, "edit account", form.cleaned_data, cast(User, request.user))
     if not wants_fragment(request):
         return redirect("account_detail", account.pk)
     return hx_toast(render(request, "accounts/_about.html", {"account": account, "about": form, "owned": True}), _("Saved."), "success")

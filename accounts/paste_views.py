@@ -133,7 +133,7 @@ def _decided(request: HttpRequest, form: AccountForm, report: TestReport, contex
     if may_not_save(request, report) or (another and "other_user" not in request.POST):
         return _page(request, account, context, status=422)
     if account is not None:
-        services.replace_credentials(account, form.document(), base_url=form.cleaned_data["base_url"], report=known(report))
+        services.replace_credentials(account, form.document(), base_url=form.cleaned_data["base_url"], report=known(report), by=_me(request))
         messages.success(request, _("%(label)s has a new credential. What waited for it goes on.") % {"label": account.label})
         back = safe_next(request) if request.POST.get("next") else reverse("account_detail", args=[account.pk])
         return moved(request, back)

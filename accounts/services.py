@@ -24,10 +24,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from . import egress, health, request_log, signals, vault
+from . import deeds, egress, health, request_log, signals, vault
 from .cooling import NotingLimiter
 from .limiter import RedisLimiter
-from .models import Account, CatalogueModel, Health, User
+from .models import Account, Health, User
 from .providers import get_provider
 from .providers.base import Pace, Patience, Provider
 from .providers.errors import CredentialsRejected, ProviderError
@@ -363,6 +363,7 @@ def add_account(
             account.save(force_insert=True)
     except IntegrityError as error:
         raise ValidationError({"label": [_("You already have an account with this label.")]}) from error
+    deeds.tell(owner, "add account", account=account, after={"provider": provider_key, "base_url": base_url})
     _count(account, report)
     _tell(signals.account_connected, account, replaced=False)
     return account
@@ -373,13 +374,15 @@ def replace_credentials(
     account: Account, credentials: Mapping[str, str], *, base_url: str | None = None, report: TestReport | None = None, by: User | None = None
 ) -> None:
     """Gives an account a new credential, in the name of `by` (default: its owner); its id, its conversations and its jobs stay."""
-    if base_url is not None:
-        account.base_url = base_url
+    stored = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    account.base_url = stored.base_url if base_url is None else base_url
     account.sealed_kept, account.cause, account.cause_detail = "", "", ""
-    account.memory = Account.objects.select_for_update(no_key=True).get(pk=account.pk).memory  # a lane may have learned something
+    account.memory = stored.memory  # a lane may have learned something
     _take_credentials(account, credentials, report)
     account.save(update_fields=_CREDENTIAL_COLUMNS)  # not all: a worker may be writing down how far its reading is
-    signals.team_event.send(sender=Account, actor=by or account.owner, what="replace credential", team=None, account=account)
+    moved = stored.base_url != account.base_url
+    urls = [{"base_url": one.base_url} if moved else None for one in (stored, account)]
+    deeds.tell(by or account.owner, "replace credential", account=account, before=urls[0], after=urls[1])
     _count(account, report)
     _tell(signals.account_connected, account, replaced=True)
 
@@ -402,27 +405,29 @@ def other_user(account: Account, report: TestReport) -> bool:
     )
 
 
-def rename_account(account: Account, label: str) -> None:
-    """Gives an account another label; raises ValidationError for one used before."""
+def rename_account(account: Account, label: str, *, by: User) -> None:
+    """Gives an account another label in the name of `by`; raises ValidationError for one used before."""
     try:
-        with transaction.atomic():
-            Account.objects.filter(pk=account.pk).update(label=label.strip())
+        deeds.change(account, "edit account", {"label": label.strip()}, by)
     except IntegrityError as error:
         raise ValidationError({"label": [_("You already have an account with this label.")]}) from error
-    account.label = label.strip()
 
 
-def pause_account(account: Account) -> None:
-    """Stops reading and writing through an account until it is resumed; what waits for it keeps waiting."""
+@transaction.atomic
+def pause_account(account: Account, *, by: User | None = None) -> None:
+    """Stops reading and writing through an account until it is resumed, in the name of `by` (default: its owner); what waits keeps waiting."""
     if Account.objects.filter(pk=account.pk, paused_at__isnull=True).update(paused_at=timezone.now()):
         account.refresh_from_db()
+        deeds.tell(by or account.owner, "pause account", account=account)
         _tell(signals.account_paused, account)
 
 
-def resume_account(account: Account) -> None:
-    """Lets a paused account go on with what waited for it."""
+@transaction.atomic
+def resume_account(account: Account, *, by: User | None = None) -> None:
+    """Lets a paused account go on with what waited for it, in the name of `by` (default: its owner)."""
     if Account.objects.filter(pk=account.pk, paused_at__isnull=False).update(paused_at=None):
         account.refresh_from_db()
+        deeds.tell(by or account.owner, "resume account", account=account)
         _tell(signals.account_resumed, account)
 
 
@@ -435,6 +440,7 @@ _CREDENTIAL_COLUMNS = [
     "upstream_identity",
     "upstream_name",
     "credential_expires_at",
+    "credential_since",
     "health",
     "cause",
     "cause_detail",
@@ -450,6 +456,7 @@ def _take_credentials(account: Account, credentials: Mapping[str, str], report: 
     account.health = Health.OK if report and report.ok else Health.UNKNOWN
     account.upstream_name = report.who[:200] if report else account.upstream_name
     account.credential_expires_at = report.expires_at if report else None
+    account.credential_since = timezone.now()
     account.memory = dict(account.memory) | (report.memory if report else {})
     user_id = report.user_id if report else ""
     account.upstream_identity = identity_of(account.provider_key, account.base_url, user_id, account.pk)
@@ -464,6 +471,17 @@ def delete_account(account: Account, *, by: User | None = None) -> None:
     with transaction.atomic():
         signals.account_leaving.send(sender=Account, account=account, by=by or account.owner)
         account.delete()
+
+
+def leads_elsewhere(account: Account, base_url: str) -> bool:
+    """True when an address leads to another server than the one that an account's secrets were given for: another scheme, host or port."""
+    return origin_of(account.base_url) != origin_of(base_url)
+
+
+def origin_of(base_url: str) -> tuple[str, str, int | None]:
+    """Returns scheme, host and port of an address that was checked."""
+    parts = urlsplit(base_url)
+    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def merge_credentials(provider: type[Provider], stored: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -495,41 +513,3 @@ def test_account(account: Account) -> TestReport:
 
 
 test_account.__test__ = False  # type: ignore[attr-defined]
-
-
-def refresh_models(account: Account) -> int:
-    """Reads the account's model catalogue and returns how many models it has; entries that vanished are marked gone, never dropped."""
-    if not account.provider.capability(Op.MODELS).available:
-        return 0
-    found = call(account, lambda provider: provider.list_models(), patience=BACKGROUND, prompt=False)
-    return store_models(account, list(found))
-
-
-@transaction.atomic
-def store_models(account: Account, found: list[Any]) -> int:
-    """Writes a catalogue as just read; raises nothing."""
-    now = timezone.now()
-    rows = [
-        CatalogueModel(
-            account=account,
-            model_id=entry.id[:200],
-            name=entry.name[:200],
-            group=entry.group[:100],
-            price=entry.price[:100],
-            note=entry.note,
-            is_default=entry.is_default,
-            order=order,
-        )
-        for order, entry in enumerate(found)
-    ]
-    CatalogueModel.objects.bulk_create(
-        rows,
-        update_conflicts=True,
-        unique_fields=["account", "model_id"],
-        update_fields=["name", "group", "price", "note", "is_default", "order", "gone_at"],
-    )
-    gone = CatalogueModel.objects.filter(account=account, gone_at__isnull=True).exclude(model_id__in=[row.model_id for row in rows])
-    gone.update(gone_at=now)
-    Account.objects.filter(pk=account.pk).update(models_at=now)
-    account.models_at = now
-    return len(rows)

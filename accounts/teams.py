@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from . import signals
+from . import deeds, signals
 from .models import MANAGING, Account, AccountShare, Invitation, Membership, Role, ShareLevel, Team, User
 
 INVITATION_DAYS = 7
@@ -295,8 +295,9 @@ def hand_over(actor: User, account: Account, to: User) -> None:
         except IntegrityError as error:
             raise ValidationError(_("This label was taken just now; try again.")) from error
         AccountShare.objects.filter(account=account).exclude(team__in=Membership.objects.filter(user=to).values("team")).delete()
+        before = None if label == account.label else {"label": account.label}
         account.owner, account.label = to, label
-        _tell(actor, "hand over", None, account, note=to.email)
+        _tell(actor, "hand over", None, account, note=to.email, before=before, after={"label": label} if before else None)
         _lost([account.pk])
 
 
@@ -331,8 +332,7 @@ def _tell(
     before: dict[str, str] | None = None,
     after: dict[str, str] | None = None,
 ) -> None:
-    event = {"actor": actor, "what": what, "team": team, "account": account, "note": note, "before": before, "after": after}
-    signals.team_event.send(sender=Team, **event)
+    deeds.tell(actor, what, team=team, account=account, note=note, before=before, after=after)
 
 
 def _lost(accounts: list[Any]) -> None:

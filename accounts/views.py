@@ -25,7 +25,7 @@ from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from config.htmx import hx_toast, safe_next, wants_fragment
 
-from . import health, labels, presenters, recent, services, sharing_views, trials
+from . import deeds, health, labels, lifetimes, presenters, recent, services, sharing_views, trials
 from .access import Rights, find
 from .forms import AccountForm, PaceForm
 from .models import Account, User
@@ -110,6 +110,7 @@ def account_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "hints": presenters.hints_of(account) if shown["owned"] else [],
         "form": PaceForm(instance=account),
         "strip": presenters.strip_of(account),
+        "forecast": lifetimes.forecast(account),
         "about": labels.AboutForm(instance=account),
         "label_names": labels.names_for(_me(request)),
     }
@@ -193,12 +194,12 @@ def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
         if another or may_not_save(request, report):
             return _answer(request, form, report, saving=True, status=422)
     try:
-        services.rename_account(account, form.cleaned_data["label"])
+        services.rename_account(account, form.cleaned_data["label"], by=_me(request))
     except ValidationError as error:
         form.add_error(None, error)
         return _answer(request, form, report, status=422)
     if report is not None:
-        services.replace_credentials(account, form.document(), base_url=form.cleaned_data["base_url"], report=known(report))
+        services.replace_credentials(account, form.document(), base_url=form.cleaned_data["base_url"], report=known(report), by=_me(request))
     messages.success(request, _("%(label)s is saved.") % {"label": account.label})
     return moved(request, reverse("account_detail", args=[account.pk]))
 
@@ -305,7 +306,7 @@ def account_test(request: HttpRequest, pk: UUID) -> HttpResponse:
 def account_pause(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Nothing is read or written through the account until it is resumed."""
     account = _owned(request, pk)
-    services.pause_account(account)
+    services.pause_account(account, by=_me(request))
     return trigger_client_event(show(request, account), CHANGED, {})
 
 
@@ -313,7 +314,7 @@ def account_pause(request: HttpRequest, pk: UUID) -> HttpResponse:
 def account_resume(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The account goes on with what waited for it."""
     account = _owned(request, pk)
-    services.resume_account(account)
+    services.resume_account(account, by=_me(request))
     return trigger_client_event(show(request, account), CHANGED, {})
 
 
@@ -324,7 +325,7 @@ def account_pace(request: HttpRequest, pk: UUID) -> HttpResponse:
     form = PaceForm(request.POST, instance=account)
     if not form.is_valid():
         return render(request, "accounts/_pace.html", {"account": account, "form": form, "owned": True}, status=422)
-    Account.objects.filter(pk=account.pk).update(**form.cleaned_data)
+    deeds.change(account, "set pace", form.cleaned_data, _me(request))
     if not wants_fragment(request):
         return redirect("account_detail", account.pk)
     response = render(request, "accounts/_pace.html", {"account": account, "form": PaceForm(instance=account), "owned": True})

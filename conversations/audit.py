@@ -1,12 +1,12 @@
 """The audit log as people read it: who did what, filtered by what the address says, page by page, and as a file.
 
 Entries are added where things are done; here is what is added for reading: somebody read another person's conversation, somebody took the log
-away as a file.
+away as a file, or the results of a job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,16 +18,16 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 
-from .models import AuditEntry, Conversation
+from .models import AuditEntry, Conversation, Job
 from .querysets import AuditQuerySet
 
 PAGE_SIZE = 50
-READ, EXPORT = "read conversation", "export"
+READ, EXPORT, REPORT = "read conversation", "export", "download results"
 READ_AGAIN = timedelta(hours=1)  # one reader's looks at one conversation within this time are one
 
 COLUMNS = (
     "id", "at", "actor", "what", "result", "reason", "account", "account_label", "conversation", "remote_id", "job", "team",
-    "before", "after", "note",
+    "before", "after", "note", "ip",
 )  # fmt: skip
 
 # What a kind of entry is called, and the words it is stored with: single edits and jobs have words of their own.
@@ -40,8 +40,15 @@ KINDS: dict[str, tuple[str | Promise, tuple[str, ...]]] = {
     "job-started": (_("Job started"), ("job started",)),
     "undo-started": (_("Undo started"), ("undo started",)),
     "job-cancelled": (_("Job cancelled"), ("job cancelled",)),
+    "add-account": (_("Account added"), ("add account",)),
+    "import-accounts": (_("Accounts imported"), ("import accounts",)),
+    "edit-account": (_("Account changed"), ("edit account",)),
+    "pace": (_("Lane settings changed"), ("set pace",)),
+    "pause-account": (_("Account paused"), ("pause account",)),
+    "resume-account": (_("Account resumed"), ("resume account",)),
     "delete-account": (_("Account deleted"), ("delete account",)),
     "read": (_("Conversation read"), (READ,)),
+    "report": (_("Results of a job downloaded"), (REPORT,)),
     "export": (_("Audit log exported"), (EXPORT,)),
     "replace-credential": (_("Credential replaced"), ("replace credential",)),
     "share": (_("Account shared"), ("share",)),
@@ -93,6 +100,12 @@ def note_export(user: User, kind: str, filters: Mapping[str, str]) -> None:
     AuditEntry.objects.create(actor=user, actor_name=str(user)[:200], what=EXPORT, after={"kind": kind, **filters})
 
 
+def note_report(user: User, job: Job, kind: str, statuses: Sequence[str]) -> None:
+    """Adds that somebody took the results of a job away as a file: of all items, or of those with some statuses."""
+    after = {"kind": kind, "status": list(statuses)} if statuses else {"kind": kind}
+    AuditEntry.objects.create(actor=user, actor_name=str(user)[:200], what=REPORT, job=job, after=after)
+
+
 # --- reading --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -139,4 +152,5 @@ def rows(entries: AuditQuerySet) -> Iterator[dict[str, Any]]:
             "before": entry.before,
             "after": entry.after,
             "note": entry.note or None,
+            "ip": entry.ip or None,
         }

@@ -9,9 +9,12 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext
 
+from accounts.labels import COLOURS
 from accounts.models import Role, ShareLevel
 from accounts.presenters import provider_mark
+from accounts.providers import all_providers
 
 from . import audit
 from .audit_forms import AuditFilterForm
@@ -20,9 +23,34 @@ from .job_presenters import LABELS
 from .models import AuditEntry, Conversation, Job
 from .states import REASONS, ItemStatus, counter_of
 
-# Names of values that no form knows.
-_WORDS: dict[str, Any] = {"changes": _("Conversations"), "kind": _("File"), "role": _("Role"), "level": _("Access"), "name": _("Name"), **LABELS}
-_CHOICES: dict[str, dict[str, Any]] = {"role": dict(Role.choices), "level": dict(ShareLevel.choices)}
+# Names of values that no provider declares, and of those among them that are a choice.
+_WORDS: dict[str, Any] = {
+    "changes": _("Conversations"),
+    "kind": _("File"),
+    "status": _("Status"),
+    "role": _("Role"),
+    "level": _("Access"),
+    "name": _("Name"),
+    "label": _("Label"),
+    "labels": _("Labels"),
+    "colour": _("Colour"),
+    "note": _("Note"),
+    "base_url": _("Base URL"),
+    "concurrency": _("Requests at once"),
+    "rate": _("Requests per second"),
+    "provider": _("Provider"),
+    "imported": _("Imported"),
+    "refused": _("Refused"),
+    **LABELS,
+}
+_CHOICES: dict[str, dict[str, Any]] = {
+    "role": dict(Role.choices),
+    "level": dict(ShareLevel.choices),
+    "colour": COLOURS,
+    "provider": {provider.key: provider.name for provider in all_providers()},
+    "status": LABELS,
+}
+_MEANING: dict[str, Any] = {name: _("the provider's own") for name in ("concurrency", "rate")}  # of a value that is not set
 
 
 @dataclass(slots=True)
@@ -49,10 +77,18 @@ def _values(stored: Any) -> dict[str, Any]:
         return {}
     if not isinstance(stored, Mapping):
         return {"": stored}
-    return {name: str(_CHOICES[name].get(value, value)) if name in _CHOICES else value for name, value in stored.items()}
+    return dict(stored)
 
 
 def _plain(name: str, stored: Any) -> Value:
+    """Returns a value that no provider declares as people read it: the name of a choice, words one after the other, else as it is."""
+    known = _CHOICES.get(name, {})
+    if name in _MEANING and stored is None:
+        return Value(str(_MEANING[name]), muted=True)
+    if isinstance(stored, list) and all(isinstance(word, str) for word in stored):
+        return setting(None, pgettext("between counts", ", ").join(str(known.get(word, word)) for word in stored))
+    if isinstance(stored, str):
+        return setting(None, str(known.get(stored, stored)))
     return setting(None, json.dumps(stored, ensure_ascii=False) if isinstance(stored, dict | list) else stored)
 
 
@@ -67,6 +103,7 @@ def _row(entry: AuditEntry, names: Names, conversations: dict[int, str], jobs: s
     account = entry.account
     if account is not None:
         row.mark = provider_mark(account)
+    if account is not None and entry.remote_id:  # of a conversation: its provider declares the values
         row.parts = names.parts(account, before, after, {})
         if not row.parts:
             row.before, row.after = names.value(account, before), names.value(account, after)

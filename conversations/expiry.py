@@ -1,4 +1,7 @@
-"""Which accounts of a job will need a new credential before the job is through, as far as the credential says and the pace lets one tell."""
+"""Which accounts of a job will need a new credential before the job is through, as far as the pace lets one tell.
+
+When a credential ends it says itself, or that is an estimate from how long those before it lasted.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from accounts.lifetimes import Forecast, forecast
 from accounts.models import Account
 from accounts.services import pace_of
 
@@ -22,6 +26,7 @@ class Outlived:
     needs: timedelta
     left: timedelta
     ends: datetime
+    estimate: Forecast | None = None  # where the credential does not say
 
     @property
     def ended(self) -> bool:
@@ -38,7 +43,8 @@ def outlived(shares: Any, now: datetime | None = None) -> list[Outlived]:
     """Returns those of a preview's shares whose credential ends before they are through, the soonest first."""
     now, found = now or timezone.now(), []
     for share in shares:
-        ends = share.account.credential_expires_at
+        estimate = forecast(share.account)
+        ends = estimate.ends if estimate else share.account.credential_expires_at
         if ends is not None and share.changes and now + (needs := needed(share.account, share.changes)) > ends:
-            found.append(Outlived(share.account, needs, ends - now, ends))
+            found.append(Outlived(share.account, needs, ends - now, ends, estimate))
     return sorted(found, key=lambda one: one.ends)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import labels
 from accounts.access import READ_ONLY
-from accounts.explain import said_price, sentences
+from accounts.explain import sentences
 from accounts.forms import form_field
 from accounts.models import Account
 from accounts.providers import all_providers
@@ -217,9 +217,9 @@ class SettingsForm(forms.Form):
         self._disable(name, reason, locked=declared.read_only)
 
     def _add_model(self, row: Conversation) -> None:
-        offered = list(row.account.catalogue.filter(gone_at__isnull=True).values_list("model_id", "name", "price"))
-        choices = [(model, " · ".join(filter(None, [name, said_price(price)]))) for model, name, price in offered]
-        if row.model and row.model not in {model for model, _name, _price in offered}:
+        offered = row.account.catalogue.filter(gone_at__isnull=True)
+        choices = [(model.model_id, model.choice_text) for model in offered]
+        if row.model and row.model not in {model.model_id for model in offered}:
             choices.insert(0, (row.model, gettext("%(model)s (no longer offered)") % {"model": row.model} if offered else row.model))
         if not row.model:
             choices.insert(0, ("", "–"))

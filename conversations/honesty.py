@@ -37,6 +37,7 @@ def writes_of(account: Account, now: datetime | None = None) -> list[Writes]:
     """Returns what became of an account's writes of the last 30 days, by kind, those without any left out."""
     since = (now or timezone.now()) - timedelta(days=DAYS)
     accepted = AuditEntry.objects.filter(account=account, at__gte=since, result__in=[Result.APPLIED, Result.NOT_APPLIED], before__isnull=False)
+    accepted = accepted.exclude(remote_id="")  # what is done with the account itself goes to no provider
     counts: Counter[tuple[str, bool]] = Counter()
     for before, result in accepted.order_by().values_list("before", "result").iterator(chunk_size=5000):
         for kind in {name if name in KINDS else "" for name in before or ()}:

@@ -129,6 +129,7 @@ class Option:
     note: str
     unusual: bool
     missing_at: list[str] = field(default_factory=list)  # accounts that do not offer it
+    is_new: bool = False  # it joined the catalogue of one of them a few days ago
 
 
 @dataclass(slots=True)
@@ -211,6 +212,7 @@ def options_of(catalogues: dict[Any, list[CatalogueModel]], labels: dict[Any, st
         for row in rows:
             models.setdefault(row.model_id, row)
             offered.setdefault(row.model_id, []).append(account_id)
+    new = {row.model_id for rows in catalogues.values() for row in rows if row.is_new}
     amounts = {key: amount for key, row in models.items() if (amount := _amount(row.price)) is not None}
     usual = statistics.median_low([amount for amount in amounts.values() if amount] or [0.0])
     return [
@@ -223,6 +225,7 @@ def options_of(catalogues: dict[Any, list[CatalogueModel]], labels: dict[Any, st
             amounts.get(key, 0.0) > UNUSUAL * usual,
             # An account whose catalogue has not been read yet may well offer it.
             [labels[account_id] for account_id, rows in catalogues.items() if rows and account_id not in offered[key]],
+            key in new,
         )
         for key, row in models.items()
     ]
@@ -254,7 +257,7 @@ class SwitchModelForm(forms.Form):
         for part in parts if len(parts) > 1 and options else ():
             model = before.get(part.account.pk, chosen)
             name = overrides[part.account.pk] = f"account-{part.account.pk}"
-            offered = [(row.model_id, f"{row.name} · {row.shown_price}" if row.price else row.name) for row in catalogues[part.account.pk]]
+            offered = [(row.model_id, row.choice_text) for row in catalogues[part.account.pk]]
             choices = [("", gettext_lazy("As above")), (SKIP, gettext_lazy("Skip these")), *offered]
             self.fields[name] = forms.ChoiceField(
                 label=part.account.label,

@@ -21,7 +21,7 @@ from accounts.models import User
 from accounts.recent import recently_authenticated
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
-from . import access, canary, jobs, lane_board, lists, reports, ticks, undo, wake
+from . import access, audit, canary, jobs, lane_board, lists, reports, ticks, undo, wake
 from . import job_presenters as presenters
 from .config_forms import ConfigureForm
 from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected, selected_again
@@ -302,6 +302,7 @@ def job_report(request: HttpRequest, pk: int, kind: str) -> HttpResponse | Strea
     if kind not in ("csv", "json") or any(status not in COUNTERS for status in statuses):
         raise Http404
     rows = reports.rows(job, statuses)
+    audit.note_report(_user(request), job, kind, statuses)
     lines, content_type = (reports.csv_lines(rows), "text/csv; charset=utf-8") if kind == "csv" else (reports.json_lines(rows), "application/json")
     name = "-".join([str(job), *statuses])
     return StreamingHttpResponse(lines, content_type=content_type, headers={"Content-Disposition": f'attachment; filename="{name}.{kind}"'})

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import trigger_client_event
 
-from accounts import services
+from accounts import deeds, services
 from accounts.access import find
 from accounts.forms import PaceForm
 from accounts.models import Account, User
@@ -51,7 +51,7 @@ def lane_list(request: HttpRequest) -> HttpResponse:
 def lane_pause(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Nothing is read or written through the account until it is resumed."""
     account = _owned(request, pk)
-    services.pause_account(account)
+    services.pause_account(account, by=_me(request))
     return _done(request, _("%(label)s is paused: what is under way ends, nothing new begins.") % {"label": account.label}, "accounts-changed")
 
 
@@ -59,7 +59,7 @@ def lane_pause(request: HttpRequest, pk: UUID) -> HttpResponse:
 def lane_resume(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The account goes on with what waited for it."""
     account = _owned(request, pk)
-    services.resume_account(account)
+    services.resume_account(account, by=_me(request))
     return _done(request, _("%(label)s goes on.") % {"label": account.label}, "accounts-changed")
 
 
@@ -69,7 +69,7 @@ def lane_pace(request: HttpRequest, pk: UUID) -> HttpResponse:
     account = _owned(request, pk)
     form = PaceForm(request.POST if request.method == "POST" else None, instance=account)
     if request.method == "POST" and form.is_valid():
-        Account.objects.filter(pk=account.pk).update(**form.cleaned_data)
+        deeds.change(account, "set pace", form.cleaned_data, _me(request))
         return _done(request, _("The new pace holds from the next conversation on."), "dialog-close")
     if not wants_fragment(request) and request.method != "POST":
         return redirect("account_detail", account.pk)

@@ -26,7 +26,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
-from accounts import explain, services
+from accounts import catalogue, explain, services
 from accounts.models import Account, SyncState
 from accounts.providers.errors import NotFound, ProviderError
 from accounts.providers.records import Ref, RemoteConversation
@@ -224,7 +224,7 @@ def _release(account: Account, holder: str, state: SyncState, progress: Progress
 
 def _refresh_models(account: Account) -> None:
     try:
-        services.refresh_models(account)
+        catalogue.refresh(account)
     except ProviderError as error:
         logger.warning("models of account %s not read: %s", account.pk, error.kind)
 

@@ -12,7 +12,7 @@ from accounts.signals import (
     account_leaving,
     account_paused,
     account_resumed,
-    team_event,
+    deed,
 )
 
 from . import access, breakers, leases, mirror, wake
@@ -67,8 +67,8 @@ def on_access_changed(accounts: list[Any], **_more: Any) -> None:
     access.withdraw(accounts)
 
 
-def on_team_event(actor: User, what: str, team: Team | None, account: Account | None, **more: Any) -> None:
-    """Writes down what was done to a team, its members and what is shared with it."""
+def on_deed(actor: User, what: str, team: Team | None, account: Account | None, **more: Any) -> None:
+    """Writes down what somebody did with an account or a team."""
     AuditEntry.objects.create(
         actor=actor,
         actor_name=str(actor)[:200],
@@ -95,5 +95,5 @@ def connect() -> None:
     account_resumed.connect(on_resumed, dispatch_uid="conversations.resumed")
     account_leaving.connect(on_leaving, dispatch_uid="conversations.leaving")
     access_changed.connect(on_access_changed, dispatch_uid="conversations.access_changed")
-    team_event.connect(on_team_event, dispatch_uid="conversations.team_event")
+    deed.connect(on_deed, dispatch_uid="conversations.deed")
     account_check_due.connect(on_check_due, dispatch_uid="conversations.check_due")

@@ -8,7 +8,7 @@ from typing import Any
 
 from accounts import services
 from accounts.models import Account, User
-from accounts.signals import account_connected
+from accounts.signals import account_connected, deed
 from conversations import mirror, signals
 from conversations.models import Conversation
 from tests.simulators.kit import Simulator
@@ -38,8 +38,9 @@ def make_account(
 
 @contextmanager
 def unread() -> Iterator[None]:
-    """Keeps new accounts from being handed to a worker at once: these tests say themselves when an account is read."""
+    """Keeps new accounts from being handed to a worker at once and from the audit log: these tests say themselves what is done when."""
     account_connected.disconnect(dispatch_uid="conversations.connected")
+    deed.disconnect(dispatch_uid="conversations.deed")
     try:
         yield
     finally:

@@ -228,6 +228,20 @@ def test_the_file_is_what_the_filter_shows_and_taking_it_is_an_entry(client, ali
     assert client.get(reverse("audit_export", args=["xml"])).status_code == 404
 
 
+def test_taking_the_results_of_a_job_away_is_an_entry(client, alice):
+    job = Job.objects.create(actor=alice, action="set-title")
+    assert client.get(reverse("job_report", args=[job.pk, "csv"])).status_code == 200
+    assert client.get(reverse("job_report", args=[job.pk, "json"]), {"status": ["applied", "failed"]}).status_code == 200
+    assert client.get(reverse("job_report", args=[job.pk, "exe"])).status_code == 404
+    found = AuditEntry.objects.order_by("pk").values_list("what", "actor", "job", "after")
+    assert list(found) == [
+        ("download results", alice.pk, job.pk, {"kind": "csv"}),
+        ("download results", alice.pk, job.pk, {"kind": "json", "status": ["applied", "failed"]}),
+    ]
+    shown = text_of(client.get(reverse("audit_list"), {"what": "report"}))
+    assert "Results of a job downloaded" in shown and "Applied, Failed" in shown
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------------------------
 
 

@@ -68,7 +68,7 @@ class Command(TerminalCommand):
             fail(f"the simulated {key} refuses its own credential: {report.error}")
         if known is None:
             return services.add_account(user, key, label, url, credentials, report=report)
-        services.replace_credentials(known, credentials, base_url=url, report=report)
+        services.replace_credentials(known, credentials, base_url=url, report=report, by=user)
         return known
 
 
