@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -527,12 +528,16 @@ HEAVY = [
 ]
 
 
-@pytest.mark.parametrize("text", HEAVY, ids=range(len(HEAVY)))
-def test_reading_takes_time_in_proportion_to_the_length(text: str) -> None:
-    started = time.perf_counter()
+def _cost(text: str) -> float:
+    """Returns what reading takes of the processor, whatever else the machine is doing."""
+    started = time.thread_time()
     for wanted in (None, get_provider("aurod")):
-        try:
+        with suppress(capture.CaptureError):
             capture.read(text, wanted)
-        except capture.CaptureError:
-            continue
-    assert time.perf_counter() - started < 6.0
+    return time.thread_time() - started
+
+
+@pytest.mark.parametrize("text", HEAVY, ids=range(len(HEAVY)))
+def test_four_times_the_length_takes_nothing_like_sixteen_times_as_long(text: str) -> None:
+    # A fiftieth of a second is noise; a processor that others slow down for a moment is looked at once more.
+    assert any(_cost(text) <= 10 * max(_cost(text[: len(text) // 4]), 0.02) for _attempt in range(3))
