@@ -40,6 +40,10 @@ KINDS: dict[str, tuple[str | Promise, tuple[str, ...]]] = {
     "job-started": (_("Job started"), ("job started",)),
     "undo-started": (_("Undo started"), ("undo started",)),
     "job-cancelled": (_("Job cancelled"), ("job cancelled",)),
+    "approval-requested": (_("Approval asked for"), ("approval requested",)),
+    "approved": (_("Approved"), ("approved",)),
+    "approval-refused": (_("Approval refused"), ("approval refused",)),
+    "approval-withdrawn": (_("Request for approval withdrawn"), ("approval withdrawn",)),
     "delete-account": (_("Account deleted"), ("delete account",)),
     "read": (_("Conversation read"), (READ,)),
     "export": (_("Audit log exported"), (EXPORT,)),
@@ -56,6 +60,7 @@ KINDS: dict[str, tuple[str | Promise, tuple[str, ...]]] = {
     "leave": (_("Member left"), ("leave team",)),
     "remove": (_("Member removed"), ("remove member",)),
     "role": (_("Role changed"), ("set role",)),
+    "limits": (_("Limits changed"), ("set limits",)),
 }
 _NAMES = {word: name for name, words in KINDS.values() for word in words}
 

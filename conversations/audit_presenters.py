@@ -22,7 +22,10 @@ from .states import REASONS, ItemStatus, counter_of
 
 # Names of values that no form knows.
 _WORDS: dict[str, Any] = {"changes": _("Conversations"), "kind": _("File"), "role": _("Role"), "level": _("Access"), "name": _("Name"), **LABELS}
-_CHOICES: dict[str, dict[str, Any]] = {"role": dict(Role.choices), "level": dict(ShareLevel.choices)}
+_WORDS |= {"rows": _("Conversations"), "limit": _("Limit"), "operator_limit": _("Limit of operators"), "admin_limit": _("Limit of admins")}
+_NO_LIMIT: dict[Any, Any] = {None: _("no limit")}
+_CHOICES: dict[str, dict[Any, Any]] = {"role": dict(Role.choices), "level": dict(ShareLevel.choices)}
+_CHOICES |= {"operator_limit": _NO_LIMIT, "admin_limit": _NO_LIMIT}
 
 
 @dataclass(slots=True)
