@@ -101,6 +101,10 @@ class Team(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def limit_of(self, role: str) -> int | None:
+        """Returns how many rows one job of somebody with this role may change without a second person; None for any number."""
+        return {Role.OPERATOR.value: self.operator_limit, Role.ADMIN.value: self.admin_limit}.get(role)
+
 
 class Membership(models.Model):
     """One person's role in one team."""

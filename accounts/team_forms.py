@@ -47,3 +47,16 @@ class HandOverForm(forms.Form):
     def __init__(self, account: Account, data: Any = None) -> None:
         super().__init__(data, auto_id="hand_over_%s")
         self.fields["to"].queryset = teams.heirs(account)  # type: ignore[attr-defined]
+
+
+class LimitsForm(forms.Form):
+    """Up to how many conversations one job of a role may change without the approval of a second person; nothing for any number."""
+
+    operator_limit = forms.IntegerField(label=_("Operators, conversations in one job"), required=False, min_value=1, max_value=teams.MOST_ROWS)
+    admin_limit = forms.IntegerField(label=_("Admins, conversations in one job"), required=False, min_value=1, max_value=teams.MOST_ROWS)
+
+    def __init__(self, team: Team, data: Any = None) -> None:
+        initial = {"operator_limit": team.operator_limit, "admin_limit": team.admin_limit}
+        super().__init__(data, initial=initial, auto_id="limits_%s")
+        for field in self.fields.values():
+            field.widget.attrs["placeholder"] = _("no limit")

@@ -20,7 +20,7 @@ from . import teams
 from .adapter import INVITATION
 from .models import MANAGING, Membership, Role, Team, User
 from .recent import recently_authenticated
-from .team_forms import InvitationForm, TeamForm
+from .team_forms import InvitationForm, LimitsForm, TeamForm
 
 
 def _me(request: HttpRequest) -> User:
@@ -67,7 +67,16 @@ def team_detail(request: HttpRequest, pk: int) -> HttpResponse:
     return _page(request, team, mine)
 
 
-def _page(request: HttpRequest, team: Team, mine: str, form: InvitationForm | None = None, *, link: str = "", status: int = 200) -> HttpResponse:
+def _page(
+    request: HttpRequest,
+    team: Team,
+    mine: str,
+    form: InvitationForm | None = None,
+    *,
+    limits_form: LimitsForm | None = None,
+    link: str = "",
+    status: int = 200,
+) -> HttpResponse:
     given = {role.value for role in teams.grantable(mine)}
     rows = [{"member": member, "may_change": member.role in given} for member in team.membership_set.select_related("user").order_by("user__email")]
     context = {
@@ -81,6 +90,7 @@ def _page(request: HttpRequest, team: Team, mine: str, form: InvitationForm | No
         "may_invite": mine in MANAGING,
         "form": form or InvitationForm(mine),
         "rename_form": TeamForm(initial={"name": team.name}),
+        "limits_form": limits_form or LimitsForm(team),
         "invitations": teams.pending(team) if mine in MANAGING else [],
         "link": link,
         "days": teams.INVITATION_DAYS,
@@ -118,6 +128,21 @@ def team_rename(request: HttpRequest, pk: int) -> HttpResponse:
     team, _mine = _team(request, pk, Role.OWNER)
     _carried_out(request, lambda: teams.rename(_me(request), team, request.POST.get("name", "")), _("Saved."))
     return redirect("team_detail", pk)
+
+
+@require_POST
+def team_limits(request: HttpRequest, pk: int) -> HttpResponse:
+    """Says how many conversations a job of an operator or an admin may change before a second person has to approve it."""
+    team, mine = _team(request, pk, Role.OWNER)
+    form = LimitsForm(team, request.POST)
+    if form.is_valid():
+        try:
+            teams.set_limits(_me(request), team, **form.cleaned_data)
+            messages.success(request, _("Saved."))
+            return redirect("team_detail", pk)
+        except ValidationError as error:
+            form.add_error(None, error)
+    return _page(request, team, mine, limits_form=form, status=422)
 
 
 @require_POST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from .models import MANAGING, Account, AccountShare, Invitation, Membership, Rol
 
 INVITATION_DAYS = 7
 MOST_OPEN = 50  # invitations of one team at a time
+MOST_ROWS = 1_000_000  # the highest limit that may be set
 ORDER = [Role.VIEWER, Role.OPERATOR, Role.ADMIN, Role.OWNER]
 
 
@@ -67,6 +69,22 @@ def rename(user: User, team: Team, name: str) -> None:
         Team.objects.filter(pk=team.pk).update(name=_named(name))
         _tell(user, "rename team", team, before={"name": locked.name}, after={"name": _named(name)})
     team.name = name.strip()
+
+
+def set_limits(actor: User, team: Team, operator_limit: int | None, admin_limit: int | None) -> None:
+    """Sets how many conversations one job of an operator, or of an admin, may change without a second person; None for any number. Owners only."""
+    after = {"operator_limit": operator_limit, "admin_limit": admin_limit}
+    wrong = [_("A whole number from 1 to %(most)s is needed, or nothing.") % {"most": f"{MOST_ROWS:,}"}]
+    with transaction.atomic():
+        locked = _locked(team)
+        _need(actor, locked, Role.OWNER)
+        if refused := {name: wrong for name, limit in after.items() if limit is not None and not 1 <= limit <= MOST_ROWS}:
+            raise ValidationError(refused)
+        before = {name: getattr(locked, name) for name in after}
+        if before != after:
+            Team.objects.filter(pk=team.pk).update(**after)
+            _tell(actor, "set limits", team, before=before, after=after)
+    team.operator_limit, team.admin_limit = operator_limit, admin_limit
 
 
 def delete(user: User, team: Team) -> None:
@@ -329,8 +347,8 @@ def _tell(
     team: Team | None,
     account: Account | None = None,
     note: str = "",
-    before: dict[str, str] | None = None,
-    after: dict[str, str] | None = None,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
 ) -> None:
     deeds.tell(actor, what, team=team, account=account, note=note, before=before, after=after)
 

@@ -9,7 +9,7 @@ from django.db.models import Case, Count, Exists, OuterRef, Value, When
 from accounts.models import Account, User
 
 from . import wake
-from .models import COUNTERS, Job, JobItem, Order
+from .models import COUNTERS, NOT_STARTED, Job, JobItem
 from .states import ItemStatus, counter_of, transition_all
 
 
@@ -35,8 +35,8 @@ def withdraw(account_ids: list[Any]) -> int:
     """
     ended = 0
     for account in Account.objects.filter(pk__in=account_ids):
-        items = JobItem.objects.filter(account=account).exclude(job__order=Order.DRAFT)
-        open_jobs = Job.objects.filter(finished_at__isnull=True).exclude(order=Order.DRAFT)
+        items = JobItem.objects.filter(account=account).exclude(job__order__in=NOT_STARTED)
+        open_jobs = Job.objects.filter(finished_at__isnull=True).exclude(order__in=NOT_STARTED)
         actors = User.objects.filter(pk__in=open_jobs.order_by().values("actor")).filter(jobs__items__account=account).distinct()
         lost = [actor.pk for actor in actors if not Account.objects.editable_by(actor).filter(pk=account.pk).exists()]
         if not lost:

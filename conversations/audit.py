@@ -40,6 +40,10 @@ KINDS: dict[str, tuple[str | Promise, tuple[str, ...]]] = {
     "job-started": (_("Job started"), ("job started",)),
     "undo-started": (_("Undo started"), ("undo started",)),
     "job-cancelled": (_("Job cancelled"), ("job cancelled",)),
+    "approval-requested": (_("Approval asked for"), ("approval requested",)),
+    "approved": (_("Approved"), ("approved",)),
+    "approval-refused": (_("Approval refused"), ("approval refused",)),
+    "approval-withdrawn": (_("Request for approval withdrawn"), ("approval withdrawn",)),
     "add-account": (_("Account added"), ("add account",)),
     "import-accounts": (_("Accounts imported"), ("import accounts",)),
     "edit-account": (_("Account changed"), ("edit account",)),
@@ -63,6 +67,7 @@ KINDS: dict[str, tuple[str | Promise, tuple[str, ...]]] = {
     "leave": (_("Member left"), ("leave team",)),
     "remove": (_("Member removed"), ("remove member",)),
     "role": (_("Role changed"), ("set role",)),
+    "limits": (_("Limits changed"), ("set limits",)),
 }
 _NAMES = {word: name for name, words in KINDS.values() for word in words}
 

@@ -41,6 +41,10 @@ _WORDS: dict[str, Any] = {
     "provider": _("Provider"),
     "imported": _("Imported"),
     "refused": _("Refused"),
+    "rows": _("Conversations"),
+    "limit": _("Limit"),
+    "operator_limit": _("Limit of operators"),
+    "admin_limit": _("Limit of admins"),
     **LABELS,
 }
 _CHOICES: dict[str, dict[str, Any]] = {
@@ -50,7 +54,9 @@ _CHOICES: dict[str, dict[str, Any]] = {
     "provider": {provider.key: provider.name for provider in all_providers()},
     "status": LABELS,
 }
-_MEANING: dict[str, Any] = {name: _("the provider's own") for name in ("concurrency", "rate")}  # of a value that is not set
+# Of a value that is not set.
+_MEANING: dict[str, Any] = {name: _("the provider's own") for name in ("concurrency", "rate")}
+_MEANING |= {name: _("no limit") for name in ("operator_limit", "admin_limit")}
 
 
 @dataclass(slots=True)

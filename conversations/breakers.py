@@ -33,7 +33,7 @@ from accounts.models import Account
 from accounts.providers.base import Patience
 from accounts.providers.errors import MalformedAnswer, OutcomeUnknown, ProviderError, ProviderUnavailable, RateLimited
 
-from .models import Incident, JobItem, Lane, Order
+from .models import NOT_STARTED, Incident, JobItem, Lane
 from .states import ItemStatus, Move
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def accounts_at(host: str) -> QuerySet[Account]:
 def held_jobs(host: str) -> dict[str, int]:
     """Returns how many open items of which started jobs (by id) are at a host."""
     items = JobItem.objects.filter(account__in=accounts_at(host), status__in=[ItemStatus.PENDING, ItemStatus.RUNNING])
-    rows = items.exclude(job__order=Order.DRAFT).order_by().values("job_id").annotate(count=Count("pk"))
+    rows = items.exclude(job__order__in=NOT_STARTED).order_by().values("job_id").annotate(count=Count("pk"))
     return {str(row["job_id"]): row["count"] for row in rows}
 
 

@@ -66,6 +66,7 @@ def _sidebar(request: HttpRequest) -> dict[str, Any]:
     present = Count("conversations", filter=Q(conversations__gone_at__isnull=True))
     accounts = list(Account.objects.visible_to(request.user).annotate(count=present))
     chosen = set(request.GET.getlist("account"))
+    visible = Job.objects.visible_to(request.user)
     path = request.path
     rows = [
         {
@@ -84,7 +85,8 @@ def _sidebar(request: HttpRequest) -> dict[str, Any]:
     ]
     return {
         "nav_active": next((name for name in ("jobs", "accounts", "teams", "audit", "me") if path.startswith(f"/{name}/")), "conversations"),
-        "running_jobs": Job.objects.visible_to(request.user).live().count(),
+        "running_jobs": visible.live().count(),
+        "for_approval": visible.waiting_for(request.user).count(),
         "accounts": rows,
         "attention": health.needing_attention(Account.objects.visible_to(request.user)).count(),
         "total_count": sum(row["count"] for row in rows),

@@ -21,7 +21,7 @@ from accounts.request_log import item_subject
 from . import explanations
 from .context import provider_mark
 from .job_presenters import LABELS, duration, reason_of
-from .models import Attempt, Job, JobItem, Order
+from .models import NOT_STARTED, Attempt, Job, JobItem
 from .states import OPEN, ItemStatus, counter_of
 
 S = ItemStatus
@@ -81,11 +81,11 @@ def item_context(job: Job, item: JobItem, *, may_edit: bool) -> dict[str, Any]:
         "fields": fields_of(item),
         "runs": runs_of(item),
         "earlier": max(0, item.attempts - RUNS),
-        "draft": job.order == Order.DRAFT,
+        "draft": job.order in NOT_STARTED,
         "address": reverse("job_item", args=[job.pk, item.pk]),
-        "polled": job.order != Order.DRAFT and status in OPEN and job.is_live,
-        "may_retry": may_edit and job.order != Order.DRAFT and status in (S.FAILED, S.NOT_APPLIED),
-        "may_decide": may_edit and job.order != Order.DRAFT and status == S.CONFLICT,
+        "polled": job.order not in NOT_STARTED and status in OPEN and job.is_live,
+        "may_retry": may_edit and job.order not in NOT_STARTED and status in (S.FAILED, S.NOT_APPLIED),
+        "may_decide": may_edit and job.order not in NOT_STARTED and status == S.CONFLICT,
         "kept_days": settings.REQUESTS_KEPT_DAYS,
     }
 

@@ -400,8 +400,10 @@ class StartForm(forms.Form):
     canary = forms.IntegerField(label=gettext_lazy("Try first, in each account"), required=False, min_value=1, max_value=1000)
     canary_limit = forms.IntegerField(label=gettext_lazy("Stop the account above"), required=False, min_value=0, max_value=99, initial=20)
 
-    def __init__(self, data: Any = None) -> None:
-        super().__init__(data)
+    def __init__(self, data: Any = None, job: Job | None = None) -> None:
+        # What was ordered before, where a refused job is a preview again.
+        given = {"note": job.note, "canary": job.canary, "canary_limit": job.canary_limit} if job else {}
+        super().__init__(data, initial=given)
         self.fields["note"].widget.attrs["placeholder"] = _("Note for the record")
         self.fields["typed_count"].widget.attrs |= {"inputmode": "numeric", "autocomplete": "off"}
         self.fields["canary"].widget.attrs["placeholder"] = _("all at once")

@@ -23,7 +23,7 @@ from accounts.providers.schema import Op
 from . import canary, canary_presenters, expiry, jobs, plans, progress, retention, ticks, undo, workers
 from .context import provider_mark
 from .item_values import Names, Part, Value
-from .models import COUNTERS, Action, Job, JobItem, JobState, Order
+from .models import COUNTERS, NOT_STARTED, Action, Job, JobItem, JobState, Order
 from .states import REASONS, ItemStatus, counter_of
 
 PAGE_SIZE = 50
@@ -169,7 +169,7 @@ def reason_of(job: Job, item: JobItem) -> str:
 
 def _row(job: Job, item: JobItem, names: Names) -> Row:
     status = counter_of(ItemStatus(item.status), item.reason)
-    draft = job.order == Order.DRAFT
+    draft = job.order in NOT_STARTED
     account = item.account
     conflict = item.status == ItemStatus.CONFLICT
     stored = item.after if item.status in (ItemStatus.APPLIED, ItemStatus.SKIPPED) else None
@@ -446,13 +446,13 @@ def preview_context(job: Job, given: QueryDict) -> dict[str, Any]:
 # --- the list -----------------------------------------------------------------------------------------------------------------------
 
 
-TABS = ("running", "previews", "finished")
+TABS = ("running", "approval", "previews", "finished")
 
 
 def _list_row(job: Job) -> dict[str, Any]:
     at = job.finished_at or job.started_at or job.created_at
     selected = ngettext("%(count)s conversation", "%(count)s conversations", job.total) % {"count": f"{job.total:,}"}
-    counts = selected if job.order == Order.DRAFT else counted(job)
+    counts = selected if job.order in NOT_STARTED else counted(job)
     return {"job": job, "segments": segments(job), "sentence": sentence(job), "counts": counts, "at": at, "kept_until": retention.kept_until(job)}
 
 
@@ -460,21 +460,23 @@ def list_context(visible: QuerySet[Job], given: QueryDict) -> dict[str, Any]:
     """Returns the context of the list of jobs: one tab of it, newest first."""
     sets = {
         "running": visible.live(),  # type: ignore[attr-defined]
+        "approval": visible.filter(order=Order.ASK),
         "previews": visible.filter(order=Order.DRAFT),
         "finished": visible.filter(finished_at__isnull=False),
     }
     counts = {name: rows.count() for name, rows in sets.items()}
     chosen = given.get("tab", "")
     if chosen not in TABS:
-        chosen = next((name for name in ("running", "finished", "previews") if counts[name]), "running")
-    labels = {"running": _("Running"), "previews": _("Previews"), "finished": _("Finished")}
+        chosen = next((name for name in ("running", "approval", "finished", "previews") if counts[name]), "running")
+    shown = [name for name in TABS if name != "approval" or counts[name] or name == chosen]
+    labels = {"running": _("Running"), "approval": _("Needs approval"), "previews": _("Previews"), "finished": _("Finished")}
     address = reverse("job_list")
     before = _number(given.get("before", ""))
     rows = sets[chosen].select_related("actor")
     found = list((rows.filter(pk__lt=before) if before else rows).order_by("-pk")[: PAGE_SIZE + 1])
     query = _query(given, "before")
     return {
-        "tabs": [Tab(name, labels[name], counts[name], "", f"{address}?tab={name}", name == chosen) for name in TABS],
+        "tabs": [Tab(name, labels[name], counts[name], "", f"{address}?tab={name}", name == chosen) for name in shown],
         "chosen": chosen,
         "any": any(counts.values()),
         "jobs": [_list_row(job) for job in found[:PAGE_SIZE]],

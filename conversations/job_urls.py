@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import item_views, lane_views, list_views
+from . import approval_views, item_views, lane_views, list_views
 from . import job_views as views
 
 urlpatterns = [
@@ -24,6 +24,9 @@ urlpatterns = [
     path("<int:pk>/tick/", views.job_tick, name="job_tick"),
     path("<int:pk>/start/", views.job_start, name="job_start"),
     path("<int:pk>/discard/", views.job_discard, name="job_discard"),
+    path("<int:pk>/approve/", approval_views.job_approve, name="job_approve"),
+    path("<int:pk>/refuse/", approval_views.job_refuse, name="job_refuse"),
+    path("<int:pk>/withdraw/", approval_views.job_withdraw, name="job_withdraw"),
     path("<int:pk>/pause/", views.job_order, {"order": "pause"}, name="job_pause"),
     path("<int:pk>/resume/", views.job_order, {"order": "resume"}, name="job_resume"),
     path("<int:pk>/cancel/", views.job_order, {"order": "cancel"}, name="job_cancel"),

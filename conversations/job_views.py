@@ -21,11 +21,11 @@ from accounts.models import User
 from accounts.recent import recently_authenticated
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
-from . import access, audit, canary, jobs, lane_board, lists, reports, ticks, undo, wake
+from . import access, approval_presenters, approval_views, approvals, audit, canary, jobs, lane_board, lists, reports, ticks, undo, wake
 from . import job_presenters as presenters
 from .config_forms import ConfigureForm
 from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected, selected_again
-from .models import COUNTERS, Action, Job, Order
+from .models import COUNTERS, NOT_STARTED, Action, Job, Order
 from .title_examples import title_examples
 
 
@@ -76,7 +76,9 @@ def job_create(request: HttpRequest) -> HttpResponse:
 def job_compose(request: HttpRequest, pk: int) -> HttpResponse:
     """What to do with a frozen selection: a model for each provider, a way to make titles, or settings."""
     job = _editable(request, pk)
-    if job.order != Order.DRAFT:
+    if job.order == Order.ASK:
+        _say(request, _("This job waits for approval; withdraw it to change it."), messages.WARNING)
+    elif job.order != Order.DRAFT:
         _say(request, _("This job has been started; make a new one."), messages.WARNING)
     if job.order != Order.DRAFT or job.action == Action.RESTORE:
         return _go(request, "job_detail", job.pk)
@@ -128,7 +130,11 @@ def job_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """A draft's preview, or the started job; the same address answers what the page polls."""
     job = _find(request, pk)
     if job.order == Order.DRAFT:
-        return _preview(request, job, StartForm()) if job.planned_at else _go(request, "job_compose", job.pk)
+        if wants_fragment(request) and "asked" in request.GET:  # it was refused or withdrawn while its page was open
+            return HttpResponseClientRefresh()
+        return _preview(request, job, StartForm(job=job)) if job.planned_at else _go(request, "job_compose", job.pk)
+    if job.order == Order.ASK:
+        return approval_views.waiting(request, job)
     if wants_fragment(request) and request.htmx.target == "job-preview":  # type: ignore[attr-defined]  # it has been started elsewhere
         return HttpResponseClientRedirect(reverse("job_detail", args=[job.pk]))
     response = render_page_or_fragment(request, "jobs/detail.html", "jobs/_live.html", _live_context(request, job))
@@ -137,13 +143,15 @@ def job_detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _live_context(request: HttpRequest, job: Job) -> dict[str, Any]:
     mine = job.actor_id == _user(request).pk
-    rights = {"may_edit": mine, "may_pause": mine or Job.objects.pausable_by(request.user).filter(pk=job.pk).exists()}
+    approved = "" if wants_fragment(request) else approval_presenters.approved_by(job)
+    rights = {"approved_by": approved, "may_edit": mine, "may_pause": mine or Job.objects.pausable_by(request.user).filter(pk=job.pk).exists()}
     return presenters.live_context(job, request.GET) | lane_board.job_context(job, _user(request)) | rights
 
 
 def _preview(request: HttpRequest, job: Job, form: StartForm, status: int = 200) -> HttpResponse:
     context = presenters.preview_context(job, request.GET) | {"form": form, "polled": wants_fragment(request)}
-    context["rejected"] = lists.rejected_context(job)
+    context |= {"rejected": lists.rejected_context(job), "refusals": approvals.refusals(job)}
+    context["asks"] = approval_presenters.needed(job.actor, {share.account.pk: share.changes for share in context["shares"]})
     if wants_fragment(request) and request.GET.get("bar", "1" if context["changes"] else "0") != ("1" if context["changes"] else "0"):
         return HttpResponseClientRefresh()  # reading at the provider showed that there is something to run after all, or nothing
     return render_page_or_fragment(request, "jobs/preview.html", "jobs/_preview.html", context, status=status)
@@ -195,7 +203,9 @@ def job_discard(request: HttpRequest, pk: int) -> HttpResponse:
     """Throws a draft away; nothing was changed by it."""
     job = _editable(request, pk)
     if not jobs.discard(_user(request), job):
-        _say(request, _("This job has been started, so it stays as a record."), messages.WARNING)
+        waits = job.order == Order.ASK
+        text = _("This job waits for approval; withdraw it first.") if waits else _("This job has been started, so it stays as a record.")
+        _say(request, text, messages.WARNING)
         return _go(request, "job_detail", pk)
     _say(request, _("The preview was discarded; nothing was changed."))
     return _go(request, "job_list")
@@ -218,7 +228,7 @@ def _live(request: HttpRequest, pk: int, done: str, level: str = "info") -> Http
 def job_order(request: HttpRequest, pk: int, order: str) -> HttpResponse:
     """Pause, resume, cancel or retry; what came too late says so."""
     job = _editable(request, pk, order)
-    if job.order == Order.DRAFT:
+    if job.order in NOT_STARTED:
         return _go(request, "job_detail", pk)
     if order == "retry":
         count = jobs.retry(_user(request), job)
@@ -315,10 +325,13 @@ def job_report(request: HttpRequest, pk: int, kind: str) -> HttpResponse | Strea
 def job_list(request: HttpRequest) -> HttpResponse:
     """All jobs that one may see: running, previews, finished."""
     context = presenters.list_context(Job.objects.visible_to(request.user), request.GET)
+    context["for_me"] = Job.objects.visible_to(request.user).waiting_for(request.user).count()
     return render_page_or_fragment(request, "jobs/list.html", "jobs/_list.html", context)
 
 
 @require_safe
 def job_badge(request: HttpRequest) -> HttpResponse:
     """The number of running jobs beside "Jobs" in the sidebar."""
-    return render(request, "_jobs_badge.html", {"sidebar": {"running_jobs": Job.objects.visible_to(request.user).live().count()}})
+    visible = Job.objects.visible_to(request.user)
+    counts = {"running_jobs": visible.live().count(), "for_approval": visible.waiting_for(request.user).count()}
+    return render(request, "_jobs_badge.html", {"sidebar": counts})

@@ -27,8 +27,8 @@ from accounts.models import Account, User
 from accounts.providers.records import RemoteConversation
 
 from . import canary as canaries
-from . import planning, plans, title_plans, titles, wake
-from .models import Action, AuditEntry, Conversation, Job, JobItem, JobState, Order
+from . import limits, planning, plans, title_plans, titles, wake
+from .models import NOT_STARTED, Action, AuditEntry, Conversation, Job, JobItem, JobState, Order
 from .plans import Plan, evaluate, left_out
 from .states import ItemStatus, finish_if_done, recount, transition_all
 
@@ -170,9 +170,14 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
         job.planned_at = timezone.now()
         job.save(update_fields=["action", "params", "planned_at"])
         recount(job)
+    wake_checks(job)
+    return job
+
+
+def wake_checks(job: Job) -> None:
+    """Asks the workers to read what a preview holds and nobody has read yet."""
     for account_id in job.items.unchecked().order_by().values_list("account_id", flat=True).distinct():
         wake.check(job.pk, account_id)
-    return job
 
 
 def chosen_model(job: Job, account: Account) -> str:
@@ -205,9 +210,15 @@ def groups(job: Job) -> dict[str, int]:
     return job.items.aggregate(**{name: Count("pk", filter=condition) for name, condition in GROUPS.items()})
 
 
+def changes_by_account(job: Job) -> dict[Any, int]:
+    """Returns how many items of a preview would be changed, by the id of their account. What is already there is only looked at."""
+    found = job.items.filter(GROUPS["change"] | GROUPS["reading"]).order_by().values("account_id").annotate(count=Count("pk"))
+    return {row["account_id"]: row["count"] for row in found}
+
+
 def changes(job: Job) -> int:
-    """Returns how many items of a preview would be changed: the number on the button. What is already there is only looked at."""
-    return job.items.filter(GROUPS["change"] | GROUPS["reading"]).count()
+    """Returns how many items of a preview would be changed: the number on the button."""
+    return sum(changes_by_account(job).values())
 
 
 def unchecked(job: Job) -> int:
@@ -263,6 +274,8 @@ def start(
 ) -> bool:
     """Runs a planned draft and returns True; False when it runs already, so that a second click or a repeated request does nothing.
 
+    Where its author may not change so many conversations alone it waits for the approval of others instead (limits.py, approvals.py).
+
     Above CONFIRM_ABOVE changes `typed_count` must be their number. `canary` conversations of each account are tried first (canary.py). Raises
     PermissionDenied, ValidationError.
     """
@@ -279,23 +292,36 @@ def start(
             return False
         if not draft.n_pending:
             raise ValidationError(_("There is nothing to do in this job."))
-        count = changes(job)
+        rows = changes_by_account(draft)
+        count = sum(rows.values())
         if count > CONFIRM_ABOVE and typed_count != count:
             raise ValidationError({"typed_count": [_("Type the number of conversations, %(count)d, to run this job.") % {"count": count}]})
-        ordered = {"order": Order.RUN, "started_at": timezone.now(), "note": note.strip()[:300], "priority": priority}
+        ordered = {"note": note.strip()[:300], "priority": priority}
         tried = {"canary": canary or None} | ({} if canary_limit is None else {"canary_limit": canary_limit})
         Job.objects.filter(pk=job.pk).update(**ordered, **tried)
         draft.refresh_from_db()
-        canaries.hold(draft)
-        note_order(user, draft, "undo started" if draft.undo_of_id else "job started", {"changes": count})
-        wake_lanes(job)
+        needed = limits.exceeded(user, rows)
+        limits.ask(draft, needed)
+        if needed:
+            Job.objects.filter(pk=job.pk).update(order=Order.ASK)
+        else:
+            begin(draft, count)
     job.refresh_from_db()
     return True
 
 
-def note_order(user: User, job: Job, what: str, numbers: dict[str, Any]) -> None:
+def begin(job: Job, count: int, **entry: Any) -> None:
+    """Lets a job with so many changes run, at once or after its last approval, within the transaction that has its row; `entry` is for the log."""
+    Job.objects.filter(pk=job.pk).update(order=Order.RUN, started_at=timezone.now())
+    job.refresh_from_db()
+    canaries.hold(job)
+    note_order(job.actor, job, "undo started" if job.undo_of_id else "job started", {"changes": count}, **entry)
+    wake_lanes(job)
+
+
+def note_order(user: User, job: Job, what: str, numbers: dict[str, Any], **entry: Any) -> None:
     """Adds the audit entry of an order to a whole job; an order has no result of its own."""
-    AuditEntry.objects.create(actor=user, actor_name=str(user)[:200], job=job, what=what, note=job.note, after=numbers)
+    AuditEntry.objects.create(actor=user, actor_name=str(user)[:200], job=job, what=what, note=job.note, after=numbers, **entry)
 
 
 def wake_lanes(job: Job) -> None:
@@ -331,13 +357,13 @@ def cancel(user: User, job: Job) -> bool:
     """Ends a job truthfully: what has not been started never is, what is under way ends. Returns False when it has ended already."""
     _mine(user, job)
     with transaction.atomic():
-        stopped = Job.objects.filter(pk=job.pk, order__in=[Order.RUN, Order.PAUSE, Order.DRAFT], finished_at__isnull=True)
+        stopped = Job.objects.filter(pk=job.pk, order__in=[Order.RUN, Order.PAUSE, *NOT_STARTED], finished_at__isnull=True)
         if not stopped.update(order=Order.CANCEL):
             return False
         sweep_cancelled(job)
         finish_if_done(job.pk)
         ended = Job.objects.get(pk=job.pk)
-        if ended.started_at:
+        if ended.started_at or ended.approvals.exists():
             note_order(user, ended, "job cancelled", {name: count for name, count in ended.counts.items() if count})
         wake_lanes(job)  # for what may have been sent: a look tells whether it may be called not started
     return True
@@ -366,7 +392,7 @@ def retry(user: User, job: Job) -> int:
     A paused job stays paused, a cancelled one runs again with these.
     """
     _mine(user, job)
-    if job.order == Order.DRAFT:
+    if job.order in NOT_STARTED:
         return 0
     with transaction.atomic():
         _reopen(job.pk)
@@ -382,7 +408,7 @@ def retry(user: User, job: Job) -> int:
 def retry_item(user: User, item: JobItem) -> bool:
     """Sends one failed or not-applied item once more. Returns False when it is in another state by now."""
     _mine(user, item.job)
-    if item.job.order == Order.DRAFT:
+    if item.job.order in NOT_STARTED:
         return False
     one = JobItem.objects.filter(pk=item.pk)
     with transaction.atomic():
@@ -426,8 +452,9 @@ def discard(user: User, job: Job) -> bool:
 
 
 def discard_old_drafts(now: datetime | None = None) -> int:
-    """Deletes drafts that nobody started within a day; returns how many."""
-    old = Job.objects.filter(order=Order.DRAFT, created_at__lt=(now or timezone.now()) - DRAFTS_KEPT).order_by("pk")
+    """Deletes drafts that nobody started within a day of their last plan or refusal; returns how many."""
+    before = (now or timezone.now()) - DRAFTS_KEPT
+    old = Job.objects.filter(order=Order.DRAFT, created_at__lt=before).exclude(planned_at__gte=before).order_by("pk")
     with transaction.atomic():
         drafts = list(old.select_for_update())
         for draft in drafts:

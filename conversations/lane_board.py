@@ -28,7 +28,7 @@ from accounts.models import Account, Health, RequestLog, User
 from . import breakers, progress, workers
 from .context import provider_mark
 from .job_presenters import duration
-from .models import OPEN_COUNTERS, Incident, Job, JobItem, Lane, Order
+from .models import NOT_STARTED, OPEN_COUNTERS, Incident, Job, JobItem, Lane, Order
 from .states import REASONS, ItemStatus
 
 LATELY = 60.0  # seconds over which the pace of a lane is measured
@@ -134,7 +134,7 @@ def context(jobs: Sequence[Job], user: User, now: datetime | None = None) -> dic
 
 def job_context(job: Job, user: User) -> dict[str, Any]:
     """Returns the board of one job's page; a job that has ended has none. Its ETA is that of its slowest lane."""
-    if not job.open or job.order == Order.DRAFT:
+    if not job.open or job.order in NOT_STARTED:
         return {"lanes": [], "slowest": None, "stopped": None, "incidents": []}
     found = context([job], user)
     if found["stopped"]:

@@ -46,7 +46,7 @@ from .edits import Outcome, Trust
 from .engine import FLUSH_EVERY, Engine
 from .jobs import sweep_cancelled
 from .leases import LeaseLost, park, unpark
-from .models import Job, JobItem, Order
+from .models import NOT_STARTED, Job, JobItem, Order
 from .states import ItemStatus, Move, transition, transition_all
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def _has_provider(account: Account) -> bool:
     """True when there is a provider of this kind. An upgrade may have taken it away; then no item of the account can ever be run."""
     with contextlib.suppress(KeyError):
         return bool(account.provider)
-    items = JobItem.objects.filter(account=account).exclude(job__order=Order.DRAFT)
+    items = JobItem.objects.filter(account=account).exclude(job__order__in=NOT_STARTED)
     transition_all(items, S.PENDING, S.SKIPPED, reason="unsupported")
     transition_all(items, S.WAITING, S.SKIPPED, reason="unsupported")
     return False

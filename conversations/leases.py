@@ -23,7 +23,7 @@ from accounts.models import Account
 
 from . import attempts, bulk
 from .jobs import sweep_cancelled
-from .models import JobItem, Lane, Order
+from .models import NOT_STARTED, JobItem, Lane, Order
 from .states import ItemStatus, transition_all
 
 S = ItemStatus
@@ -171,7 +171,7 @@ def fence(account_id: Any) -> None:
 
 def park(account: Account, reason: str) -> int:
     """Lets every pending item of an account's started jobs wait; returns how many."""
-    items = JobItem.objects.filter(account=account).exclude(job__order=Order.DRAFT)
+    items = JobItem.objects.filter(account=account).exclude(job__order__in=NOT_STARTED)
     return transition_all(items, S.PENDING, S.WAITING, reason=reason)
 
 

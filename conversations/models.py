@@ -99,6 +99,8 @@ class Order(models.TextChoices):
     CANCEL = "cancel", _("Cancel")
 
 
+NOT_STARTED = (Order.DRAFT, Order.ASK)  # nothing was sent, and no lane may begin it
+
 COUNTERS = ("pending", "running", "waiting", "applied", "unchanged", "not_applied", "failed", "unknown", "skipped", "conflict", "cancelled")
 OPEN_COUNTERS = ("pending", "running", "waiting")
 
@@ -107,6 +109,7 @@ class JobState(models.TextChoices):
     """What a job shows; computed from its order and its counters, never stored."""
 
     PREVIEW = "preview", _("Preview")
+    NEEDS_APPROVAL = "needs approval", _("Needs approval")
     RUNNING = "running", _("Running")
     WAITING = "waiting", _("Waiting")
     PAUSING = "pausing", _("Pausing")
@@ -186,6 +189,8 @@ class Job(models.Model):
         """What the job shows."""
         if self.order == Order.DRAFT:
             return JobState.PREVIEW
+        if self.order == Order.ASK:
+            return JobState.NEEDS_APPROVAL
         if self.order == Order.CANCEL:
             return JobState.CANCELLING if self.open else JobState.CANCELLED
         if not self.open:
@@ -202,7 +207,7 @@ class Job(models.Model):
     @property
     def is_live(self) -> bool:
         """True while the numbers may still change by themselves."""
-        return self.order != Order.DRAFT and bool(self.open) and self.state != JobState.PAUSED
+        return self.order not in NOT_STARTED and bool(self.open) and self.state != JobState.PAUSED
 
 
 class Approval(models.Model):

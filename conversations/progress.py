@@ -6,7 +6,7 @@ import redis
 from django.core.cache import cache
 from django.db.models import Q
 
-from .models import Job, Order
+from .models import NOT_STARTED, Job
 from .states import ItemStatus
 
 LEFT_OUT = Q(status=ItemStatus.SKIPPED, started_at__isnull=True)
@@ -15,7 +15,7 @@ KEPT = 3600
 
 def left_out(job: Job) -> int:
     """Returns how many items of a started job were skipped before they were ever run; asked again only when more are skipped."""
-    if not job.n_skipped or job.order == Order.DRAFT:
+    if not job.n_skipped or job.order in NOT_STARTED:
         return 0
     key = f"job-left-out:{job.pk}:{job.n_skipped}"
     if job.hidden:

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, NoReturn, Self
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 
-from accounts.models import Account, Membership, Role
+from accounts.models import MANAGING, Account, Membership, Role
 
 from .states import ItemStatus
 
@@ -74,6 +74,22 @@ class JobQuerySet(models.QuerySet[Any]):
         """Narrows to jobs that this user may pause: their own, and those at an account of a team in which they are admin or owner."""
         own = self.editable_by(user).order_by().values("pk")
         return self.filter(Q(pk__in=own) | (~Q(order="draft") & Q(self._at(Account.objects.managed_by(user)))))
+
+    def asked_of(self, user: Any) -> Self:
+        """Narrows to jobs of others about which a team was asked in which this user is admin or owner, whatever was answered."""
+        led = Membership.objects.filter(user=user, role__in=MANAGING).values("team")
+        return self.filter(pk__in=self._approvals().filter(team__in=led).values("job")).exclude(actor=user)
+
+    def waiting_for(self, user: Any) -> Self:
+        """Narrows to jobs that wait for the approval of this user; an admin whose own limit is too low for it may not give it."""
+        mine = Membership.objects.filter(user=user)
+        limited = Q(team__in=mine.filter(role=Role.ADMIN).values("team"))
+        enough = Q(team__admin_limit__isnull=True) | Q(team__admin_limit__gte=F("rows"))
+        found = self._approvals().filter(Q(team__in=mine.filter(role=Role.OWNER).values("team")) | limited & enough, decided_at__isnull=True)
+        return self.filter(order="ask", pk__in=found.values("job")).exclude(actor=user)
+
+    def _approvals(self) -> models.QuerySet[Any]:
+        return self.model._meta.get_field("approvals").related_model._default_manager.all()
 
     def _at(self, accounts: models.QuerySet[Account]) -> Exists:
         """True for jobs with an item at one of these accounts; all statuses are named, so that the lanes' index finds it without a scan."""

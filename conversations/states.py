@@ -252,7 +252,7 @@ def _count(deltas: dict[int, Counter[str]]) -> None:
 
 def finish_if_done(job_id: int) -> None:
     """Notes the end of a job when its last open item has ended, and takes the note back when a decision reopened one."""
-    from .models import OPEN_COUNTERS, Job, Order
+    from .models import NOT_STARTED, OPEN_COUNTERS, Job
 
     table, order = connection.ops.quote_name(Job._meta.db_table), connection.ops.quote_name("order")
     is_open = " + ".join(f"n_{name}" for name in OPEN_COUNTERS)
@@ -261,8 +261,8 @@ def finish_if_done(job_id: int) -> None:
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {table} SET finished_at = {ended} WHERE id = %s AND {order} <> %s AND (finished_at IS NULL) = ({is_open} = 0)",
-            [now, job_id, Order.DRAFT.value],
+            f"UPDATE {table} SET finished_at = {ended} WHERE id = %s AND {order} NOT IN (%s, %s) AND (finished_at IS NULL) = ({is_open} = 0)",
+            [now, job_id, *(order.value for order in NOT_STARTED)],
         )
 
 

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from accounts.models import Account, User
 
 from . import jobs
-from .models import Action, Job, JobItem, Order
+from .models import NOT_STARTED, Action, Job, JobItem
 from .querysets import JobItemQuerySet
 from .states import ItemStatus
 
@@ -35,7 +35,7 @@ def changed(job: Job) -> JobItemQuerySet:
 
 def undoable(job: Job) -> int:
     """Returns how many conversations an undo of this job would be about; 0 while it may still change some."""
-    return job.n_applied if job.order != Order.DRAFT and job.finished_at is not None else 0
+    return job.n_applied if job.order not in NOT_STARTED and job.finished_at is not None else 0
 
 
 def undo(user: User, job: Job, chosen: Iterable[int] | QuerySet[Any] | None = None, *, key: str = "") -> Job:
@@ -47,7 +47,7 @@ def undo(user: User, job: Job, chosen: Iterable[int] | QuerySet[Any] | None = No
     if not Job.objects.editable_by(user).filter(pk=job.pk).exists():
         raise PermissionDenied
     job.refresh_from_db()
-    if job.order == Order.DRAFT or job.finished_at is None:
+    if job.order in NOT_STARTED or job.finished_at is None:
         raise ValidationError(_("Only a job that has ended can be undone."))
     items = changed(job).filter(account__in=Account.objects.editable_by(user))
 

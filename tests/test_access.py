@@ -44,6 +44,8 @@ SEE = rule(404, OK, OK, OK, OK, OK)
 USE = rule(404, 403, 403, OK, OK, OK)
 OWN = rule(404, 403, 403, 403, 403, OK)  # of an account its owner's, of a job its author's
 PAUSE = rule(404, 403, 403, 403, OK, OK)
+ANSWER = rule(404, 404, 403, 403, OK, OK)  # about a job that the operator asked for; the reader has no team in common with them
+WITHDRAW = rule(404, 404, 403, OK, 404, 404)  # the operator's; from then on it is a draft, which nobody else sees
 MEMBER = rule(404, 404, OK, OK, OK, OK)
 MANAGE = rule(404, 404, 403, 403, OK, OK)
 TEAM_OWN = rule(404, 404, 403, 403, 403, OK)
@@ -114,6 +116,7 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "team_invite": (("team",), NO, MANAGE),
     "team_revoke": (("team", "invited"), NO, MANAGE),
     "team_rename": (("team",), NO, TEAM_OWN),
+    "team_limits": (("team",), NO, TEAM_OWN),
     "team_delete": (("team",), NO, TEAM_OWN),
     "team_role": (("team", "spare"), NO, MANAGE),
     "team_remove": (("team", "spare"), MANAGE, MANAGE),
@@ -151,6 +154,9 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "job_tick": (("job",), NO, OWN),
     "job_start": (("job",), NO, OWN),
     "job_discard": (("job",), NO, OWN),
+    "job_approve": (("asked",), NO, ANSWER),
+    "job_refuse": (("asked",), NO, ANSWER),
+    "job_withdraw": (("asked",), NO, WITHDRAW),
     "job_pause": (("job",), NO, PAUSE),
     "job_resume": (("job",), NO, OWN),
     "job_cancel": (("job",), NO, OWN),
@@ -201,6 +207,9 @@ def world(alice, connected) -> SimpleNamespace:
     assert row is not None
     job = jobs.plan(jobs.create(alice, "set-title", account.conversations.all()), {"template": "{n}", "include_hand_made": True})
     assert jobs.start(alice, job)
+    teams.set_limits(alice, desk.team, 1, None)
+    asked = jobs.plan(jobs.create(desk.operator, "set-title", account.conversations.all()), {"template": "{n}.", "include_hand_made": True})
+    assert jobs.start(desk.operator, asked) and asked.order == "ask"
     entry = AuditEntry.objects.create(conversation=row, account=account, actor=alice, what="rename", result="applied", before={"title": "a"})
     incident = Incident.objects.create(host=breakers.host_of(account), provider_key="aurod", opened_at=timezone.now())
     invited, _secret = teams.invite(alice, desk.team, Role.VIEWER)
@@ -211,6 +220,7 @@ def world(alice, connected) -> SimpleNamespace:
         "invited": invited.pk,
         "conversation": row.pk,
         "job": job.pk,
+        "asked": asked.pk,
         "item": job.items.order_by("ordinal").first().pk,
         "entry": entry.pk,
         "incident": incident.pk,

@@ -27,7 +27,7 @@ from accounts.models import Account, CatalogueModel, Health, Membership, Role, S
 from accounts.providers import all_providers
 from accounts.providers.errors import CredentialsRejected, ProviderUnavailable
 from accounts.providers.schema import Op
-from conversations import breakers, checks, jobs, titles, undo
+from conversations import approvals, breakers, checks, jobs, titles, undo
 from conversations.models import Conversation, Incident, Job
 from conversations.states import REASONS, ItemStatus, Move, transition
 from tests.conversations import support
@@ -286,7 +286,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "model=none&provider=aurod",
     ),
     "audit_list": ("what=read", "job=nonsense", "since=nonsense"),
-    "job_list": ("tab=running", "tab=previews", "tab=finished"),
+    "job_list": ("tab=running", "tab=approval", "tab=previews", "tab=finished"),
     "job_compose": ("action=switch-model", "action=set-title", "action=configure"),
 }
 # Shows a page of its own only inside another one; elsewhere it leads to that one.
@@ -314,6 +314,7 @@ def state(transactional_db: None) -> Iterator[State]:
         team, member = teams.create(alice, "客服组"), support.make_user("member@example.com")
         Membership.objects.create(team=team, user=member, role=Role.OPERATOR)
         teams.share(alice, accounts[0], team, ShareLevel.USE)
+        made += _asked(alice, accounts[0], team, member)
         yield State(alice, accounts, made, team, member, teams.invite(alice, team, Role.VIEWER)[1])
 
 
@@ -362,6 +363,28 @@ def _jobs(alice: User, accounts: list[Account]) -> Iterator[Job]:
     ended.items.filter(status=S.APPLIED).update(before={"title": "旧标题"}, after={"title": "写入的标题"})
     yield undo.undo(alice, ended)
     yield Job.objects.get(pk=ended.pk)
+
+
+def _asked(alice: User, account: Account, team: Team, member: User) -> Iterator[Job]:
+    """Makes jobs that wait for approval: one of somebody else, one of a person with a limit of their own, and one that was refused."""
+    teams.set_limits(alice, team, 1, None)
+    job = jobs.plan(jobs.create(member, "set-title", account.conversations.all()), {"template": "成员 {n}", "include_hand_made": True})
+    jobs.start(member, job, note="请批准", canary=2)
+    yield Job.objects.get(pk=job.pk)
+    other = Account.objects.create(owner=member, label="别人的账号", provider_key=account.provider_key, base_url=account.base_url)
+    times = {"sort_at": timezone.now(), "first_seen_at": timezone.now(), "seen_at": timezone.now()}
+    Conversation.objects.bulk_create(Conversation(account=other, remote_id=f"x{n}", title=f"会话 {n}", **times) for n in range(3))
+    theirs = teams.create(member, "别的组")
+    Membership.objects.create(team=theirs, user=alice, role=Role.OPERATOR)
+    teams.set_limits(member, theirs, 2, 2)
+    teams.share(member, other, theirs, ShareLevel.USE)
+    for answer in (False, True):
+        own = jobs.plan(jobs.create(alice, "set-title", other.conversations.all()), {"template": "我的 {n}", "include_hand_made": True})
+        jobs.start(alice, own)
+        assert own.order == "ask"
+        if answer:
+            approvals.refuse(member, own, "星期一以前不行")
+        yield Job.objects.get(pk=own.pk)
 
 
 def _end(job: Job) -> None:

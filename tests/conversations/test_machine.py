@@ -19,10 +19,11 @@ from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
-from accounts.models import Account, User
-from conversations import jobs, leases
+from accounts import teams
+from accounts.models import Account, Membership, Role, ShareLevel, Team, User
+from conversations import approvals, jobs, leases, limits
 from conversations.leases import LeaseLost
-from conversations.models import COUNTERS, Conversation, Job, JobItem, Lane, Order
+from conversations.models import COUNTERS, NOT_STARTED, Conversation, Job, JobItem, Lane, Order
 from conversations.states import DECISIONS, ENDED, MOVES, OPEN, IllegalMove, Move, counter_of, recount, transition, transition_all
 from conversations.states import ItemStatus as S
 
@@ -62,7 +63,7 @@ class Machine:
     """Everything that can happen to two jobs, and after every step what must hold whatever happened."""
 
     def __init__(self, user: User, stranger: User) -> None:
-        self.user, self.stranger = user, stranger
+        self.user, self.stranger, self.boss = user, stranger, User.objects.get(email="boss@example.com")
         self.jobs = list(Job.objects.order_by("pk"))
         self.accounts = list(Account.objects.order_by("label"))
         self.items = list(JobItem.objects.order_by("pk").values_list("pk", flat=True))
@@ -101,7 +102,9 @@ class Machine:
         job = self.job(place)
         if order == "start":
             draft = job.order == Order.DRAFT
+            asks = bool(limits.exceeded(self.user, jobs.changes_by_account(job)))
             assert jobs.start(self.user, job) is draft
+            assert not draft or job.order == (Order.ASK if asks else Order.RUN)
             assert jobs.start(self.user, job) is False  # a second click
         elif order == "pause":
             assert jobs.pause(self.user, job) is (job.order == Order.RUN and job.open > 0)
@@ -137,11 +140,31 @@ class Machine:
         self.cancel(place, True)
         assert not job.items.filter(pk__in=sent).exclude(status=S.FAILED, reason="outcome_unknown").exists()
 
+    @event(limit=st.sampled_from([None, 2, 20]))
+    def set_a_limit(self, limit: int | None) -> None:
+        teams.set_limits(self.boss, Team.objects.get(name="Desk"), limit, None)
+
+    @event(weight=2, place=one_job, answer=st.sampled_from(["approve", "approve", "refuse", "withdraw"]))
+    def answer(self, place: int, answer: str) -> None:
+        """A second person approves or refuses, or its author withdraws; the author can do neither of the former."""
+        job = self.job(place)
+        waits = job.order == Order.ASK
+        for function, more in ((approvals.approve, ()), (approvals.refuse, ("no",))):
+            with pytest.raises(PermissionDenied):
+                function(self.user, job, *more)
+        if answer == "withdraw":
+            assert approvals.withdraw(self.user, job) is waits
+        elif waits:
+            function, more = (approvals.approve, ()) if answer == "approve" else (approvals.refuse, ("no",))
+            assert function(self.boss, job, *more) is True
+            assert job.order == (Order.RUN if answer == "approve" else Order.DRAFT)
+            assert function(self.boss, job, *more) is False
+
     @event(place=one_job)
     def retry(self, place: int) -> None:
         job = self.job(place)
         self.now_reopened(S.FAILED, S.NOT_APPLIED, job=job)
-        expected = 0 if job.order == Order.DRAFT else job.n_failed + job.n_unknown + job.n_not_applied
+        expected = 0 if job.order in NOT_STARTED else job.n_failed + job.n_unknown + job.n_not_applied
         assert jobs.retry(self.user, job) == expected
 
     @event(weight=2, places=some_items, overwrite=st.booleans())
@@ -166,7 +189,7 @@ class Machine:
     @event(places=some_items)
     def give_up(self, places: set[int]) -> None:
         """An upgrade took the provider away, or the access was: what has not begun never will."""
-        items = JobItem.objects.filter(pk=self.items[min(places)]).exclude(job__order=Order.DRAFT)
+        items = JobItem.objects.filter(pk=self.items[min(places)]).exclude(job__order__in=NOT_STARTED)
         transition_all(items, S.PENDING, S.SKIPPED, reason="unsupported")
         transition_all(items, S.WAITING, S.SKIPPED, reason="unsupported")
 
@@ -311,7 +334,8 @@ class Machine:
         assert Job(order=job.order, **{f"n_{name}": count for name, count in job.counts.items()}).state == job.state
         is_open = any(row.status in OPEN for row in rows)
         assert (job.state == "preview") == (job.order == Order.DRAFT)
-        assert (job.state in FINISHED) == (job.order != Order.DRAFT and not is_open)
+        assert (job.state == "needs approval") == (job.order == Order.ASK)
+        assert (job.state in FINISHED) == (job.order not in NOT_STARTED and not is_open)
         assert (job.finished_at is not None) == (job.state in FINISHED)
         assert (job.state in ("cancelling", "cancelled")) == (job.order == Order.CANCEL)
         if job.order == Order.PAUSE and is_open:
@@ -322,18 +346,21 @@ class Machine:
             assert (row.status == S.RUNNING) == (row.lease != ""), f"{row}: {row.status} {row.lease}"
             assert row.status not in OPEN or row.finished_at is None, f"{row} is open and has an end"
             assert {"not_sent": row.before is None, "interrupted": row.before is not None}.get(row.reason, True), f"{row}: {row.reason}"
-            assert job.order != Order.DRAFT or row.status in (S.PENDING, S.SKIPPED), f"{row} moved in a draft"
+            assert job.order not in NOT_STARTED or row.status in (S.PENDING, S.SKIPPED), f"{row} moved before its job was started"
 
 
 def make_jobs(user: User) -> None:
-    """Plans two jobs: one over conversations of two accounts, and one over some of the first account's again."""
-    now = timezone.now()
+    """Plans two jobs: one over conversations of two accounts of a colleague, and one over some of the first account's again."""
+    now, boss = timezone.now(), make_user("boss@example.com")
+    team = teams.create(boss, "Desk")
+    Membership.objects.create(team=team, user=user, role=Role.OPERATOR)
     for number, label in enumerate(("one", "two")):
-        account = Account.objects.create(owner=user, provider_key="modelrouter", label=label, base_url="http://127.0.0.1:9", upstream_identity=label)
+        account = Account.objects.create(owner=boss, provider_key="modelrouter", label=label, base_url="http://127.0.0.1:9", upstream_identity=label)
+        teams.share(boss, account, team, ShareLevel.USE)
         times = {"sort_at": now, "first_seen_at": now, "seen_at": now}
         rows = [Conversation(account=account, remote_id=str(row), title=f"{label} {row}", **times) for row in range(4 - number)]
         Conversation.objects.bulk_create(rows)
-    ours = Conversation.objects.filter(account__owner=user)
+    ours = Conversation.objects.filter(account__owner=boss)
     jobs.plan(jobs.create(user, "set-title", ours), {"template": "new {n}", "include_hand_made": True})
     jobs.plan(
         jobs.create(user, "set-title", ours.filter(account__label="one", remote_id__in=["0", "1", "2"])),

@@ -1,4 +1,4 @@
-"""`manage.py jobs start|undo|show|watch|items|pause|resume|cancel|retry|report`."""
+"""`manage.py jobs start|undo|show|watch|items|approve|refuse|pause|resume|cancel|retry|report`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from accounts.models import Account, User
 from accounts.providers.schema import Op
 from config.env import env_int
 
-from ... import canary, jobs, lists, plans, reports, undo, workers
-from ...models import COUNTERS, Action, Conversation, Job, Order
+from ... import approvals, canary, jobs, lists, plans, reports, undo, workers
+from ...models import COUNTERS, NOT_STARTED, Action, Conversation, Job, Order
 from ..ways import FILTERS, add_ways, check_ways, params_of, planned_list
 
 NO_WORKER_AFTER = 30
@@ -35,6 +35,8 @@ class Command(SubCommand):
         "show": "Print a job's state and counts.",
         "watch": "Follow a job to its end.",
         "items": "List a job's items.",
+        "approve": "Approve a job of somebody else that is above its author's limit; it runs when nobody else has to approve it.",
+        "refuse": "Refuse such a job with a reason; it becomes a preview of its author again.",
         "pause": "Begin nothing new in a job; what is under way ends.",
         "resume": "Go on with a paused job, or with an account that stopped after its first conversations.",
         "cancel": "End a job; what has not been started never is.",
@@ -196,6 +198,8 @@ class Command(SubCommand):
             job.refresh_from_db()
             if shown != (shown := (job.state, job.counts)):
                 on_change()
+            if job.order in NOT_STARTED:
+                return 3, ""  # it waits for an approval, or was refused
             if not job.open:
                 return (0 if job.n_applied + job.n_unchanged == job.total else 3), ""
             signs = (workers.last_seen(), job.counts)
@@ -272,6 +276,31 @@ class Command(SubCommand):
     def _add_order(self, parser: ArgumentParser) -> None:
         self._add_job(parser)
         parser.add_argument("--user", metavar="EMAIL", help="who gives the order (default: who started the job)")
+
+    def add_approve(self, parser: ArgumentParser) -> None:
+        self._add_answer(parser)
+
+    def do_approve(self, given: Namespace) -> None:
+        job = self._find(given.job)
+        self._answered(given, job, approvals.approve(acting_user(given.user), job))
+
+    def add_refuse(self, parser: ArgumentParser) -> None:
+        self._add_answer(parser)
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="why, for its author")
+
+    def do_refuse(self, given: Namespace) -> None:
+        job = self._find(given.job)
+        self._answered(given, job, approvals.refuse(acting_user(given.user), job, given.reason))
+
+    def _add_answer(self, parser: ArgumentParser) -> None:
+        self._add_job(parser)
+        parser.add_argument("--user", required=True, metavar="EMAIL", help="who answers: an admin or owner of the team, not the job's author")
+
+    def _answered(self, given: Namespace, job: Job, done: bool) -> None:
+        if not done:
+            fail("the job does not wait for this approval")
+        job.refresh_from_db()
+        self.document(given, self._row(job))
 
     def add_pause(self, parser: ArgumentParser) -> None:
         self._add_order(parser)
