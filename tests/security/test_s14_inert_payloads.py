@@ -125,7 +125,7 @@ def test_s14_a_payload_is_text_on_every_page(place, poisoned, client, payload: s
             if answer.headers.get("Content-Type", "").startswith("text/html"):
                 html = OURS.sub("", body(answer).partition("\n\n")[2] or body(answer))
                 assert active(html) == [], f"{name}: {payload}"
-                assert "1414" not in html or "add:7" not in payload
+                assert not re.search(r"14\d{4}\$", html), f"{name}: a template within a value was run"
                 shown += escape(payload[:9]) in html
     assert shown >= 5, "the payload was on hardly any page: what was searched?"
 
