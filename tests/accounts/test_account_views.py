@@ -439,5 +439,5 @@ def test_the_list_costs_the_same_few_statements_however_many_accounts_there_are(
             owner=account.owner, provider_key="aurod", label=f"n{number}", base_url=account.base_url, synced_at=timezone.now(), hints={}
         )
     client.get(reverse("account_list"))
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(17):
         client.get(reverse("account_list"))
