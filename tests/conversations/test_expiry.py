@@ -15,7 +15,8 @@ from tests.accounts.support import text
 from .support import synced
 
 
-def test_a_preview_warns_of_a_credential_that_ends_before_the_job_does(connected, alice) -> None:
+def previewed(connected, alice):
+    """A preview that would change all 30 conversations of an account: (account, job, its author's client, its page)."""
     _simulator, account = connected("modelrouter", populate=30)
     synced(account)
     unused = account.catalogue.exclude(model_id__in=set(account.conversations.values_list("model", flat=True))).first()
@@ -23,7 +24,11 @@ def test_a_preview_warns_of_a_credential_that_ends_before_the_job_does(connected
     jobs.plan(job, {"targets": {str(account.pk): unused.model_id}})
     client = Client()
     client.force_login(alice)
-    page = reverse("job_detail", args=[job.pk])
+    return account, job, client, reverse("job_detail", args=[job.pk])
+
+
+def test_a_preview_warns_of_a_credential_that_ends_before_the_job_does(connected, alice) -> None:
+    account, job, client, page = previewed(connected, alice)
 
     now = timezone.now()
     Account.objects.filter(pk=account.pk).update(rate=0.1, credential_expires_at=now + timedelta(hours=3))
@@ -40,14 +45,7 @@ def test_a_preview_warns_of_a_credential_that_ends_before_the_job_does(connected
 
 
 def test_where_the_credential_does_not_say_the_preview_estimates_and_blocks_nothing(connected, alice) -> None:
-    _simulator, account = connected("modelrouter", populate=30)
-    synced(account)
-    unused = account.catalogue.exclude(model_id__in=set(account.conversations.values_list("model", flat=True))).first()
-    job = jobs.create(alice, "switch-model", account.conversations.all())
-    jobs.plan(job, {"targets": {str(account.pk): unused.model_id}})
-    client = Client()
-    client.force_login(alice)
-    page = reverse("job_detail", args=[job.pk])
+    account, job, client, page = previewed(connected, alice)
     now = timezone.now()
 
     def lasting(since: timedelta, *seconds: int) -> str:
