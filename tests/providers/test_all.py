@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_there_is_no_simulator_and_no_row_without_a_provider() -> None:
 def test_every_switch_has_answers_that_differ(kind: type[Simulator]) -> None:
     for name, answers in kind.SWITCHES.items():
         assert len(answers) >= 2 and len(set(answers)) == len(answers), name
+
+
+@pytest.mark.parametrize("kind", simulators(), ids=lambda kind: kind.key)
+def test_a_credential_asked_for_twice_is_the_same(kind: type[Simulator], monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = kind()
+    before = simulator.credential(), simulator.second_credential()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert (simulator.credential(), simulator.second_credential()) == before
 
 
 @pytest.mark.parametrize("key", sorted(rows()))

@@ -270,8 +270,8 @@ class AurodSimulator(Simulator):
     # --- credentials (2.1, 3) -------------------------------------------------------------------------------------------------------
 
     def token(self, uid: int = 10001, *, issued: int | None = None) -> str:
-        """Returns a signed token with the claims of 3, issued a day ago unless told (Unix seconds); it lasts exactly 31 days."""
-        begun = int(time.time()) - 86400 if issued is None else issued
+        """Returns a signed token with the claims of 3, issued a day before the start unless told (Unix seconds); it lasts exactly 31 days."""
+        begun = self.began - 86400 if issued is None else issued
         sign = hashlib.md5(str(uid).encode(), usedforsecurity=False).hexdigest()
         claims = {"userId": uid, "sign": sign, "role": "user", "exp": begun + 31 * 86400, "nbf": begun, "iat": begun}
         head = _base64(json.dumps({"alg": "HS256", "typ": "JWT"}, separators=(",", ":")).encode())

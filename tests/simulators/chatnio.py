@@ -210,10 +210,10 @@ class ChatNio(Simulator):
         return {"secret": self.token() if self.login else self.user.key}
 
     def token(self, user: User | None = None, *, seconds: float = 30 * 86400.0, password: str | None = None) -> str:
-        """Returns a login token (2) that ends in `seconds`; `password` makes it one from before a change of the password."""
+        """Returns a login token (2) that ends `seconds` after the start; `password` makes it one from before a change of the password."""
         user = user or self.user
         hashed = hashlib.sha256((password or user.password).encode()).hexdigest()
-        claims = {"username": user.name, "password": hashed, "exp": int(time.time() + seconds)}
+        claims = {"username": user.name, "password": hashed, "exp": int(self.began + seconds)}
         signed = ".".join(_base64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
         return f"{signed}.{_base64(hmac.digest(SIGNING_KEY, signed.encode(), 'sha256'))}"
 

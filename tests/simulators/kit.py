@@ -101,6 +101,8 @@ class Simulator:
         self.switches = {name: answers[0] for name, answers in self.SWITCHES.items()} | self.switches
         self.random = random.Random(self.seed)
         self.lock = threading.RLock()
+        # Tokens count from here, so that a credential asked for twice is the same one.
+        self.began = int(time.time())
         self.setup()
 
     # --- for each simulator to write ---------------------------------------------------------------------------------------------
