@@ -20,8 +20,9 @@ import pytest
 import redis
 import uvloop
 from django.conf import settings
-from django.db import connection
-from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.core.management.commands import flush
+from django.db import connection, transaction
+from django.db.backends.base.operations import BaseDatabaseOperations
 from django.utils import translation
 
 from config import redis_server
@@ -91,20 +92,34 @@ def _empty_redis(redis_client: redis.Redis) -> None:
     redis_client.flushall()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _tests_may_empty_the_audit_log() -> Iterator[None]:
-    """Let the flush after a test empty a table whose rows SQLite deletes for nobody; PostgreSQL truncates, which triggers do not see."""
-    operations = DatabaseWrapper.ops_class
-    flush = operations.execute_sql_flush
+# What migrating writes and no test changes.
+KEPT_TABLES = {"django_content_type", "auth_permission"}
 
-    def unguarded(self: Any, sql_list: list[str]) -> None:
-        with self.connection.cursor() as cursor:
+
+def _delete_rows(operations: BaseDatabaseOperations, _sql_list: list[str]) -> None:
+    """Empty the tables as after a migration, the audit log too, whose rows nobody else may delete."""
+    connection = operations.connection
+    tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - KEPT_TABLES
+    guards: list[str] = []
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL session_replication_role = replica")  # neither triggers nor the order of references
+        else:
             cursor.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'audit_keep_delete'")
-            guard = [sql for (sql,) in cursor.fetchall()]
-        flush(self, [*(["DROP TRIGGER audit_keep_delete"] if guard else []), *sql_list, *guard])
+            guards = [sql for (sql,) in cursor.fetchall()]
+            cursor.execute("DROP TRIGGER IF EXISTS audit_keep_delete")
+        for table in tables:
+            cursor.execute(f"DELETE FROM {operations.quote_name(table)}")
+        for guard in guards:
+            cursor.execute(guard)
 
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_flush() -> Iterator[None]:
+    """Let the flush after each test delete the rows that there are: Django truncates fifty tables and makes each permission anew."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(operations, "execute_sql_flush", unguarded)
+        patched.setattr(BaseDatabaseOperations, "execute_sql_flush", _delete_rows)
+        patched.setattr(flush, "emit_post_migrate_signal", lambda *_arguments: None)
         yield
 
 

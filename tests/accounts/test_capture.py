@@ -528,16 +528,11 @@ HEAVY = [
 ]
 
 
-def _cost(text: str) -> float:
-    """Returns what reading takes of the processor, whatever else the machine is doing."""
+@pytest.mark.parametrize("text", HEAVY, ids=range(len(HEAVY)))
+def test_no_long_text_keeps_the_processor_busy(text: str) -> None:
+    """The costliest takes two seconds; were one of them read again from each of its places, it would take many minutes."""
     started = time.thread_time()
     for wanted in (None, get_provider("aurod")):
         with suppress(capture.CaptureError):
             capture.read(text, wanted)
-    return time.thread_time() - started
-
-
-@pytest.mark.parametrize("text", HEAVY, ids=range(len(HEAVY)))
-def test_four_times_the_length_takes_nothing_like_sixteen_times_as_long(text: str) -> None:
-    # A fiftieth of a second is noise; a processor that others slow down for a moment is looked at once more.
-    assert any(_cost(text) <= 10 * max(_cost(text[: len(text) // 4]), 0.02) for _attempt in range(3))
+    assert time.thread_time() - started < 30

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from accounts import services
 from accounts.models import Account, User
@@ -26,8 +29,11 @@ def make_account(
     owner: User, simulator: Simulator, url: str, *, label: str = "", credentials: dict[str, Any] | None = None, rate: float = FAST
 ) -> Account:
     """Returns an account at a served simulator, tested and stored as the product does it."""
-    document = services.clean_credentials(services.get_provider(simulator.key), credentials or simulator.credential())
-    report = services.test_credentials(simulator.key, url, document)
+    kind = services.get_provider(simulator.key)
+    document = services.clean_credentials(kind, credentials or simulator.credential())
+    with pytest.MonkeyPatch.context() as hurried:
+        hurried.setattr(kind, "pace", replace(kind.pace, rate=FAST))
+        report = services.test_credentials(simulator.key, url, document)
     assert report.error is None, report.error
     with unread():
         account = services.add_account(owner, simulator.key, label or f"{simulator.key} one", url, document, report=report)
