@@ -37,7 +37,9 @@ def _leave(request: HttpRequest, process: str) -> HttpResponse:
         target = provider.redirect(request, process, get_next_redirect_url(request))["Location"]
     except issuer.TROUBLE as error:
         return oidc.trouble(request, error)
-    return render(request, "socialaccount/leaving.html", {"name": oidc.name(), "target": target}, headers={"Refresh": f"0; url={target}"})
+    answer = render(request, "socialaccount/leaving.html", {"name": oidc.name(), "target": target})
+    answer["Refresh"] = f"0; url={target}"
+    return answer
 
 
 @login_not_required
