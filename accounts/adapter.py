@@ -6,6 +6,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.exceptions import ReauthenticationRequired
 from django import forms
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from . import recent
@@ -55,6 +56,15 @@ class AccountAdapter(DefaultAccountAdapter):
         if not recent.is_recent(self.request):
             raise ReauthenticationRequired
         return False
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        """Return how a person can confirm that it is them, the usual way first; the last is their login at the OpenID Connect provider."""
+        from . import logins
+
+        methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        if user.is_authenticated and logins.rows_of(user).exists():
+            methods.append({"id": "oidc", "description": logins.name(), "url": reverse("oidc_confirm")})
+        return methods
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         """Return under what attempts are counted: the login alone, so that another name of this host gives no further attempts."""

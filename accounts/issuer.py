@@ -1,8 +1,8 @@
 """The way to the OpenID Connect provider that the operator of this installation has named, and what is believed of its answers.
 
 Its address comes from the environment, as that of the database does, so it may be a private one. What else holds for the way out
-(accounts/egress.py) holds here too: no redirect is followed, proxies and netrc of the environment are ignored, answers have a cap, and one sign-in
-never waits longer than DEADLINE for all of its questions together.
+(accounts/egress.py) holds here too: no redirect is followed, proxies and netrc of the environment are ignored, answers have a cap and no encoding,
+and once a sign-in has taken DEADLINE for all of its questions together, nothing more is asked and nothing more is read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import jwt
 import requests
+import urllib3
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from django.utils.crypto import constant_time_compare
 
@@ -44,16 +45,25 @@ class Session(requests.Session):
             raise requests.Timeout("no time is left")
         options |= {"timeout": (min(CONNECT, left), left), "allow_redirects": False, "stream": True}
         answer = super().request(method, url, **options)
-        body = bytearray()
-        for part in answer.iter_content(2**14):
-            body += part
-            if len(body) > MOST_BYTES or time.monotonic() > self.until:
-                answer.close()
-                raise requests.Timeout("the answer does not end")
-        answer._content = bytes(body)
+        try:
+            answer._content = self._body(answer)
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError(type(error).__name__) from error
+        finally:
+            answer.close()
         if answer.is_redirect or answer.status_code >= 500:
             raise requests.HTTPError(f"status {answer.status_code}", response=answer)
         return answer
+
+    def _body(self, answer: requests.Response) -> bytes:
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise requests.RequestException("the answer is in an encoding that was not asked for")
+        body = bytearray()
+        while part := answer.raw.read1(2**14):  # what has arrived, without waiting for more
+            body += part
+            if len(body) > MOST_BYTES or time.monotonic() > self.until:
+                raise requests.Timeout("the answer does not end")
+        return bytes(body)
 
 
 def discovered(session: Session, url: str, issuer: str) -> dict[str, Any]:

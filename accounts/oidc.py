@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from typing import Any
+from typing import Any, cast
 
 from allauth.account.internal.flows.manage_email import assess_unique_email
 from allauth.account.models import EmailAddress
 from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.mfa.utils import is_mfa_enabled
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.internal.flows.email_authentication import wipe_password
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
 from allauth.socialaccount.providers.base import AuthProcess
 from allauth.socialaccount.providers.base.constants import AuthError
@@ -32,26 +34,35 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from . import issuer, recent
+from . import issuer, logins, recent
 from .adapter import invitation_of
+from .logins import name
 from .models import User
 
 logger = logging.getLogger(__name__)
 
 PROVIDER = OpenIDConnectProvider.id
 # Why nobody was signed in -> the status of the page that says so (templates/socialaccount/authentication_error.html).
-REASONS = {"denied": 403, "state": 400, "away": 502, "answer": 502, "unknown": 403, "no_email": 403, "another_email": 403, "taken": 403}
-
-
-def name() -> str:
-    """Returns what the button says."""
-    return settings.OIDC_NAME or _("Company login")
+REASONS = {
+    "denied": 403,
+    "state": 400,
+    "away": 502,
+    "answer": 502,
+    "unknown": 403,
+    "no_email": 403,
+    "another_email": 403,
+    "taken": 403,
+    "another_login": 403,
+    "stale": 403,
+}
 
 
 def failed(request: HttpRequest, reason: str, error: BaseException | None = None) -> HttpResponse:
     """Returns the page that says why nobody was signed in. What the provider said is not logged: it may hold a token."""
     logger.warning("nobody was signed in with OpenID Connect: %s %s", reason, type(error).__name__ if error else "")
-    return render(request, "socialaccount/authentication_error.html", {"reason": reason, "name": name()}, status=REASONS[reason])
+    # The address that is being asked for holds a code, or is that of a form: whoever changes the language goes somewhere else.
+    context = {"reason": reason, "name": name(), "language_next": reverse("mfa_index" if request.user.is_authenticated else "account_login")}
+    return render(request, "socialaccount/authentication_error.html", context, status=REASONS[reason])
 
 
 def trouble(request: HttpRequest, error: BaseException) -> HttpResponse:
@@ -59,18 +70,12 @@ def trouble(request: HttpRequest, error: BaseException) -> HttpResponse:
     return failed(request, "away" if isinstance(error, issuer.AWAY) else "answer", error)
 
 
-def connections(user: Any) -> dict[str, Any]:
-    """Returns what the page about a person's sign-in shows; nothing where there is no provider."""
-    if not settings.OIDC_ISSUER:
-        return {}
-    rows = SocialAccount.objects.filter(user=user, provider=settings.OIDC_ISSUER).order_by("pk")
-    return {"name": name(), "rows": rows, "may_end": user.has_usable_password()}
-
-
 class OAuth2Adapter(OpenIDConnectOAuth2Adapter):
     """Asks the provider; its answers count only as far as accounts/issuer.py believes them."""
 
-    nonce = ""
+    def __init__(self, request: HttpRequest, provider_id: str = "") -> None:
+        super().__init__(request, settings.OIDC_ISSUER)
+        self.state: dict[str, Any] = {}  # what waited in the session for the person to come back
 
     @property
     def openid_config(self) -> dict[str, Any]:
@@ -88,8 +93,13 @@ class OAuth2Adapter(OpenIDConnectOAuth2Adapter):
         keys = _session().request("GET", self.openid_config["jwks_uri"])
         keys.raise_for_status()
         claims = issuer.claims_of(
-            kwargs["response"].get("id_token"), keys.json(), issuer=self.openid_config["issuer"], client_id=app.client_id, nonce=self.nonce
+            kwargs["response"].get("id_token"),
+            keys.json(),
+            issuer=self.openid_config["issuer"],
+            client_id=app.client_id,
+            nonce=self.state.get("nonce", ""),
         )
+        self.state["auth_time"] = _time(claims.get("auth_time"))
         if not claims.get("email") and self.openid_config.get("userinfo_endpoint"):
             more = self._fetch_user_info(token.token)
             if not isinstance(more, dict) or more.get("sub") != claims["sub"]:
@@ -99,13 +109,13 @@ class OAuth2Adapter(OpenIDConnectOAuth2Adapter):
 
 
 class CallbackView(OAuth2CallbackView):
-    """The library's, which takes the state once; the nonce that waits there goes to where the id_token is verified."""
+    """The library's, which takes the state once; what waits there goes to where the id_token is verified."""
 
     adapter: OAuth2Adapter
 
     def _get_state(self, request: HttpRequest, provider: Any) -> Any:
         state, answer = super()._get_state(request, provider)
-        self.adapter.nonce = (state or {}).get("nonce", "")
+        self.adapter.state = state or {}
         return state, answer
 
 
@@ -120,9 +130,10 @@ class Provider(OpenIDConnectProvider):
         return reverse("oidc_callback")
 
     def redirect(self, request: HttpRequest, process: str, next_url: str | None = None, data: Any = None, **kwargs: Any) -> HttpResponse:
-        """Lead to the provider, with a nonce that the id_token has to hold."""
+        """Lead to the provider, with a nonce that the id_token has to hold; to confirm, the person has to sign in there once more."""
         nonce = secrets.token_urlsafe(24)
-        return super().redirect(request, process, next_url, data, auth_params={"nonce": nonce}, nonce=nonce, **kwargs)
+        params = {"nonce": nonce} | ({"prompt": "login", "max_age": "0"} if process == AuthProcess.REDIRECT else {})
+        return super().redirect(request, process, next_url, data, auth_params=params, nonce=nonce, begun=time.time(), **kwargs)
 
     def extract_uid(self, data: dict[str, Any]) -> str:
         """Return the person's name at the provider, which never changes."""
@@ -168,19 +179,52 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         raise ImmediateHttpResponse(failed(request, "denied" if came_back else "state"))
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Forget the tokens, before anything of the sign-in waits in the session for a second step."""
+        """Forget the tokens, before anything of the sign-in waits in the session for a second step; then do what the person left for."""
         sociallogin.token = None
-        if sociallogin.state.get("process") == AuthProcess.CONNECT and not recent.is_recent(request):
-            messages.error(request, _("That took too long. Connect it again."))
-            raise ImmediateHttpResponse(redirect("mfa_index"))
+        process = sociallogin.state.get("process")
+        if process == AuthProcess.CONNECT:
+            raise ImmediateHttpResponse(self._connect(request, sociallogin.account))
+        if process == AuthProcess.REDIRECT:
+            if reason := logins.confirm(request, sociallogin.account, sociallogin.state):
+                raise ImmediateHttpResponse(failed(request, reason))
+        elif sociallogin._did_authenticate_by_email:
+            self._adopt(request, sociallogin)
 
-    def authenticate_by_email(self, sociallogin: SocialLogin) -> tuple[User, str] | None:  # type: ignore[override]
-        """Return whom a verified address means, where addresses are trusted; never somebody who is known by another `sub`."""
+    @staticmethod
+    def _connect(request: HttpRequest, row: SocialAccount) -> HttpResponse:
+        if not recent.is_recent(request):
+            messages.error(request, _("That took too long. Connect it again."))
+            return redirect("mfa_index")
+        try:
+            logins.connect(cast(User, request.user), row)
+        except logins.LoginTaken:
+            messages.error(request, _("This login is connected with somebody else here. Nothing was changed."))
+        else:
+            messages.success(request, _("Connected. From now on you can sign in with it."))
+        return redirect("mfa_index")
+
+    @staticmethod
+    def _adopt(request: HttpRequest, sociallogin: SocialLogin) -> None:
+        """Connect whom a trusted address led to. Who made the account need not own the address: their password and sessions are void."""
+        user = cast(User, sociallogin.user)
+        try:
+            with transaction.atomic():
+                wipe_password(request, user, sociallogin._did_authenticate_by_email or "")
+                logins.connect(user, sociallogin.account, note="by its e-mail address")
+        except logins.LoginTaken as error:
+            raise ImmediateHttpResponse(failed(request, "taken", error)) from error
+        sociallogin._did_authenticate_by_email = None
+
+    def authenticate_by_email(self, sociallogin: SocialLogin) -> tuple[User, str] | None:
+        """Return whom a verified address means, where addresses are trusted: nobody who is known by another `sub` or has a second factor.
+
+        Whoever protects their account with one connects the login themselves, so that nothing changes before the factor was asked for.
+        """
         emails = [address.email for address in sociallogin.email_addresses if address.verified]
         if not settings.OIDC_TRUST_EMAIL or not emails:
             return None
         user = User.objects.filter(email=emails[0].lower(), is_active=True).first()
-        if user is None or SocialAccount.objects.filter(user=user, provider=settings.OIDC_ISSUER).exists():
+        if user is None or is_mfa_enabled(user) or logins.rows_of(user).exists():
             return None
         return user, emails[0]
 
@@ -196,8 +240,8 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         if invitation is None:
             return "unknown"
         address = next(iter(sociallogin.email_addresses), None)
-        if address is None:
-            return "no_email"
+        if address is None:  # none was given, or one that cannot be used: AccountAdapter.clean_email refuses another than that of the invitation
+            return "another_email" if invitation.email and sociallogin.account.extra_data["email"] else "no_email"
         if invitation.email and not (address.verified and invitation.email == address.email.lower()):
             return "another_email"
         return "" if assess_unique_email(address.email) is True else "taken"
@@ -215,13 +259,10 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
             with transaction.atomic():
                 sociallogin.user = User.objects.create_user(new.email, name=new.name)
                 sociallogin.save(request)
+                logins.note_connected(sociallogin.user, sociallogin.account)
         except IntegrityError as error:  # somebody was quicker
             raise ImmediateHttpResponse(failed(request, "taken", error)) from error
         return sociallogin.user
-
-    def get_connect_redirect_url(self, request: HttpRequest, socialaccount: SocialAccount) -> str:
-        """Return the page about the person's sign-in."""
-        return reverse("mfa_index")
 
     def serialize_instance(self, instance: Any) -> dict[str, Any]:
         """Return what waits in the session during a second step: never the digest of a password."""
@@ -234,6 +275,10 @@ def _session() -> issuer.Session:
     if not hasattr(request, "oidc_until"):
         request.oidc_until = time.monotonic() + issuer.DEADLINE
     return issuer.Session(request.oidc_until)
+
+
+def _time(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**40 else None
 
 
 def _text(value: Any) -> str:

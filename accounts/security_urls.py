@@ -31,6 +31,7 @@ urlpatterns = [
     path("auth/confirm/code/", base.reauthenticate, name="mfa_reauthenticate"),
     path("auth/confirm/passkey/", webauthn.reauthenticate_webauthn, name="mfa_reauthenticate_webauthn"),
     path("auth/password/new/", recently_authenticated(library.password_set), name="account_set_password"),
+    path("auth/confirm/oidc/", oidc.oidc_confirm, name="oidc_confirm"),
     path("auth/oidc/", oidc.oidc_login, name="oidc_login"),
     path("auth/oidc/callback/", oidc.oidc_callback, name="oidc_callback"),
     path("me/security/oidc/connect/", oidc.oidc_connect, name="oidc_connect"),

@@ -288,8 +288,6 @@ SOCIALACCOUNT_ADAPTER = "accounts.oidc.SocialAccountAdapter"
 SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"provider_class": "accounts.oidc.Provider"}}
 SOCIALACCOUNT_LOGIN_ON_GET = False
 SOCIALACCOUNT_STORE_TOKENS = False
-# Whom a trusted address led to once is known by `sub` from then on (accounts/oidc.py: authenticate_by_email).
-SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
 
 # --- Sessions and cookies --------------------------------------------------------------------------------------------
 

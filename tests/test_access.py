@@ -75,6 +75,7 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "oidc_login": ((), NO, NONE),
     "oidc_callback": ((), NONE, NO),
     "oidc_connect": ((), NO, NONE),
+    "oidc_confirm": ((), NONE, NONE),
     "oidc_disconnect": (("one",), NO, NONE),
     "admin:index": ((), STAFF, STAFF),
     "set_language": ((), NO, ANY),

@@ -14,12 +14,14 @@ from allauth.account.internal.flows.login import AUTHENTICATION_METHODS_SESSION_
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.conf import settings as django_settings
 from django.contrib import admin
+from django.contrib.auth.models import AnonymousUser
 from django.test import Client
 from django.urls import reverse
 
 from accounts import issuer as asking
 from accounts import recent, teams
 from accounts.models import Membership, Role, Team, User
+from conversations.models import AuditEntry
 from tests.conversations import support
 from tests.simulators import kit
 from tests.simulators.oidc import Issuer
@@ -28,7 +30,8 @@ from tests.test_platform import fresh_settings, production
 from .signing import SECURITY, Clock, everything_stored, is_in, make_old, session_of, sign_in, switch_totp_on
 from .support import text
 
-LOGIN, CALLBACK = "/auth/oidc/", "/auth/oidc/callback/"
+LOGIN, CALLBACK, CONFIRM, CONNECT = "/auth/oidc/", "/auth/oidc/callback/", "/auth/confirm/oidc/", "/me/security/oidc/connect/"
+SENSITIVE = "/me/security/app/on/"  # a page of the sign-in library that needs a recent proof
 
 
 @pytest.fixture
@@ -73,6 +76,16 @@ def connect(user: User, provider: Issuer, sub: str = "person-1") -> SocialAccoun
     return SocialAccount.objects.create(user=user, provider=django_settings.OIDC_ISSUER, uid=sub)
 
 
+def told() -> list[tuple[str, Any, Any, str]]:
+    """Returns what the audit log says."""
+    return list(AuditEntry.objects.order_by("pk").values_list("what", "before", "after", "note"))
+
+
+def without_password(user: User) -> None:
+    user.set_unusable_password()
+    user.save()
+
+
 def invited(client: Client, owner: User, email: str = "") -> tuple[Team, str]:
     """Opens an invitation; returns the team and the page of its link."""
     team = teams.create(owner, "Support desk")
@@ -94,7 +107,6 @@ def test_who_is_connected_comes_in_and_arrives_where_they_wanted_to(alice: User,
     page = client.get(SECURITY)
     assert page.context["user"] == alice and [session.current for session in page.context["sessions"]] == [True]
     assert client.cookies[django_settings.SESSION_COOKIE_NAME].value != before
-    assert time.time() - session_of(client)[recent.SIGNED_IN_AT] < 60, "signing in is a recent proof"
     assert provider.log.count("POST /token") == 1 and provider.log.count("GET /jwks") == 1
     assert "GET /userinfo" not in provider.log, "the id_token says everything"
 
@@ -199,7 +211,7 @@ def test_an_answer_that_is_not_right_lets_nobody_in(alice: User, provider: Issue
 
 
 @pytest.mark.parametrize("path", ["/token", "/jwks", "/userinfo", "/.well-known/openid-configuration"])
-@pytest.mark.parametrize("fault", ["500", "hang", "html"])
+@pytest.mark.parametrize("fault", ["500", "hang", "html", "drip", "gzip"])
 def test_a_provider_that_is_out_of_order_is_a_page_and_never_a_wait(
     alice: User, provider: Issuer, monkeypatch: pytest.MonkeyPatch, path: str, fault: str
 ) -> None:
@@ -250,7 +262,7 @@ def test_every_reason_has_words_of_its_own(provider: Issuer, db: None, rf: Any) 
     from accounts import oidc
 
     request = rf.get(CALLBACK)
-    request.user = None
+    request.user = AnonymousUser()
     said = {reason: text(oidc.failed(request, reason)) for reason in oidc.REASONS}
     assert len(set(said.values())) == len(oidc.REASONS)
 
@@ -277,6 +289,7 @@ def test_an_invitation_lets_somebody_new_in_and_they_join_as_after_a_sign_up(ali
     assert [(member.team.personal, member.role) for member in Membership.objects.filter(user=new)] == [(True, Role.OWNER)]
     assert client.post(link).status_code == 302
     assert teams.role_of(new, team) == Role.OPERATOR
+    assert ("connect login", None, {"issuer": django_settings.OIDC_ISSUER, "login": "New@Example.com"}, "") in told()
     client.post("/auth/logout/")
     assert arrive(client, provider).status_code == 302 and is_in(client), "and is known from then on"
 
@@ -334,6 +347,7 @@ def test_a_trusted_address_connects_whoever_has_it_once(alice: User, provider: I
     elsewhere, client = sign_in(), Client()
     assert arrive(client, provider).status_code == 302 and client.get(SECURITY).context["user"] == alice
     assert SocialAccount.objects.get().user == alice
+    assert [(what, note) for what, _before, _after, note in told()] == [("connect login", "by its e-mail address")]
     # Whoever made the account may not have been the owner of the address: what they had is void.
     assert not is_in(elsewhere) and not User.objects.get(pk=alice.pk).has_usable_password()
     settings.OIDC_TRUST_EMAIL = False
@@ -343,6 +357,14 @@ def test_a_trusted_address_connects_whoever_has_it_once(alice: User, provider: I
     assert reason(arrive(Client(), provider)) == "unknown"
 
 
+def test_a_trusted_address_does_not_reach_past_a_second_factor(alice: User, provider: Issuer, settings: Any, clock: Clock) -> None:
+    settings.OIDC_TRUST_EMAIL = True
+    elsewhere = sign_in()
+    switch_totp_on(elsewhere, clock)
+    assert reason(arrive(Client(), provider)) == "unknown"
+    assert is_in(elsewhere) and User.objects.get(pk=alice.pk).has_usable_password() and SocialAccount.objects.count() == 0
+
+
 # --- connecting and disconnecting ---------------------------------------------------------------------------------------------------
 
 
@@ -350,8 +372,7 @@ def test_a_person_connects_their_login_and_disconnects_it(alice: User, provider:
     provider.claims["email"] = "another-address@example.com"
     client = sign_in()
     assert reverse("oidc_connect") in client.get(SECURITY).content.decode()
-    answer = arrive(client, provider, "/me/security/oidc/connect/")
-    assert answer["Location"] == SECURITY
+    assert [arrive(client, provider, CONNECT)["Location"] for _twice in range(2)] == [SECURITY] * 2
     page = client.get(SECURITY)
     assert "another-address@example.com" in text(page) and reverse("oidc_connect") not in page.content.decode()
     row = SocialAccount.objects.get()
@@ -360,6 +381,11 @@ def test_a_person_connects_their_login_and_disconnects_it(alice: User, provider:
     assert arrive(other, provider).status_code == 302 and is_in(other)
     assert client.post(f"/me/security/oidc/{row.pk}/disconnect/")["Location"] == SECURITY
     assert reason(arrive(Client(), provider)) == "unknown"
+    values = {"issuer": django_settings.OIDC_ISSUER, "login": "another-address@example.com"}
+    assert told() == [("connect login", None, values, ""), ("disconnect login", values, None, "")]
+    assert set(AuditEntry.objects.values_list("actor", flat=True)) == {alice.pk}
+    page = text(client.get("/audit/"))
+    assert "Login connected" in page and "Login disconnected" in page and "OpenID Connect provider" in page
 
 
 def test_connecting_and_disconnecting_need_a_recent_proof(alice: User, provider: Issuer) -> None:
@@ -386,8 +412,7 @@ def test_a_login_of_somebody_else_is_not_connected_and_theirs_is_not_disconnecte
 
 def test_the_only_way_in_stays_until_there_is_a_password(alice: User, provider: Issuer) -> None:
     row = connect(alice, provider)
-    alice.set_unusable_password()
-    alice.save()
+    without_password(alice)
     client = Client()
     arrive(client, provider)
     path = f"/me/security/oidc/{row.pk}/disconnect/"
@@ -397,10 +422,8 @@ def test_the_only_way_in_stays_until_there_is_a_password(alice: User, provider: 
     assert client.get("/auth/password/")["Location"] == "/auth/password/new/"
     new = {"password1": "another good one 77", "password2": "another good one 77"}
     make_old(client)
-    assert client.post("/auth/password/new/", new).status_code == 403, "who has neither password nor second factor signs in anew"
-    assert client.get("/me/security/app/on/").status_code == 403
-    client.post("/auth/logout/")
-    arrive(client, provider)
+    assert client.post("/auth/password/new/", new)["Location"].startswith(CONFIRM) and not User.objects.get(pk=alice.pk).has_usable_password()
+    assert arrive(client, provider, CONFIRM, next="/auth/password/new/")["Location"] == "/auth/password/new/"
     assert client.get("/auth/password/new/").status_code == 200
     assert client.post("/auth/password/new/", new).status_code == 302
     assert client.post(path).status_code == 302 and SocialAccount.objects.count() == 0
@@ -416,6 +439,97 @@ def test_a_half_sign_in_is_no_proof(alice: User, provider: Issuer, clock: Clock)
     assert [record["method"] for record in records] == ["socialaccount"] and not any(record.get("reauthenticated") for record in records)
 
 
+# --- confirming ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mfa_activate_totp", "mfa_add_webauthn", "account_set_password"])
+def test_who_has_neither_password_nor_second_factor_is_not_taken_for_confirmed(alice: User, provider: Issuer, settings: Any, name: str) -> None:
+    connect(alice, provider)
+    without_password(alice)
+    client = Client()
+    arrive(client, provider)
+    page = reverse(name)
+    assert client.get(page).status_code == 200, "who has just signed in is not asked again"
+    make_old(client)
+    assert client.get(page)["Location"] == f"{CONFIRM}?next={page}"
+    assert arrive(client, provider, CONFIRM, next=page)["Location"] == page
+    assert client.get(page).status_code == 200
+    make_old(client)
+    settings.OIDC_ISSUER = ""
+    assert client.get(page).status_code == 403, "where there is no way to confirm, it takes a new sign-in"
+
+
+def test_confirming_is_a_fresh_sign_in_of_the_same_person_there(alice: User, provider: Issuer) -> None:
+    connect(alice, provider)
+    without_password(alice)
+    client = Client()
+    arrive(client, provider)
+    make_old(client)
+    assert "Example login" in text(client.get(f"{CONFIRM}?next={SENSITIVE}"))
+    asked = parse_qs(urlsplit(leave(client, CONFIRM)).query)
+    assert (asked["prompt"], asked["max_age"]) == (["login"], ["0"])
+
+    def refused(why: str) -> None:
+        answer = arrive(client, provider, CONFIRM, next=SENSITIVE)
+        assert (answer.status_code, reason(answer)) == (403, why)
+        assert client.get(SENSITIVE).status_code == 302, "nothing is confirmed"
+        assert client.get(SECURITY).context["user"] == alice
+
+    provider.signed_in_at = time.time() - 600
+    for fault in ("stale", "no_auth_time"):
+        provider.fault = fault
+        refused("stale")
+    provider.fault = ""
+    connect(support.make_user("bob@example.com"), provider, "person-2")
+    for sub in ("person-2", "person-3"):
+        provider.claims["sub"] = sub
+        refused("another_login")
+    provider.denies = True
+    refused("denied")
+    provider.denies, provider.claims["sub"] = False, "person-1"
+    assert arrive(client, provider, CONFIRM, next=SENSITIVE)["Location"] == SENSITIVE and client.get(SENSITIVE).status_code == 200
+    assert SocialAccount.objects.count() == 2
+
+
+def test_who_has_a_password_may_confirm_there_too_and_nobody_by_what_they_are_not_connected_with(alice: User, provider: Issuer) -> None:
+    client = sign_in()
+    make_old(client)
+    assert client.get(SENSITIVE)["Location"].startswith("/auth/confirm/?") and CONFIRM not in client.get("/auth/confirm/").content.decode()
+    assert client.get(CONFIRM)["Location"].startswith("/auth/confirm/") and client.post(CONFIRM)["Location"].startswith("/auth/confirm/")
+    connect(alice, provider)
+    assert CONFIRM in client.get("/auth/confirm/").content.decode() and "/auth/confirm/?" in client.get(f"{CONFIRM}?next=/").content.decode()
+    arrive(client, provider, CONFIRM, next=SENSITIVE)
+    assert client.get(SENSITIVE).status_code == 200
+
+
+def test_a_sign_in_is_no_fresher_a_proof_than_that_at_the_provider(alice: User, provider: Issuer, clock: Clock) -> None:
+    connect(alice, provider)
+    provider.signed_in_at = time.time() - 3600
+    client = Client()
+    arrive(client, provider)
+    assert is_in(client) and client.get(SENSITIVE).status_code == 302
+    provider.signed_in_at = time.time() + 30  # its clock is ahead of ours
+    client = Client()
+    arrive(client, provider)
+    assert client.get(SENSITIVE).status_code == 200
+    provider.fault = "no_auth_time"
+    client = Client()
+    arrive(client, provider)
+    assert client.get(SENSITIVE).status_code == 200, "who cannot tell is taken at their word"
+    provider.fault, provider.signed_in_at = "", time.time() - 3600
+    seed = switch_totp_on(client, clock)
+    client = Client()
+    arrive(client, provider)
+    client.post("/auth/code/", {"code": clock.code(seed)})
+    assert is_in(client) and client.get("/me/security/app/off/").status_code == 200, "the second factor was asked for just now"
+
+
+def test_confirming_is_limited(alice: User, provider: Issuer) -> None:
+    connect(alice, provider)
+    client = sign_in()
+    assert [client.post(CONFIRM).status_code for _ in range(11)] == [200] * 10 + [429]
+
+
 # --- what is configured -------------------------------------------------------------------------------------------------------------
 
 
@@ -425,6 +539,8 @@ def test_without_a_provider_there_is_no_button_and_no_address(alice: User) -> No
     assert "oidc" not in client.get(SECURITY).content.decode()
     assert [client.post(path).status_code for path in (LOGIN, "/me/security/oidc/connect/", "/me/security/oidc/1/disconnect/")] == [404] * 3
     assert Client().get(f"{CALLBACK}?state=x&code=y").status_code == 404
+    assert (client.get(CONFIRM).status_code, client.post(CONFIRM).status_code) == (404, 404)
+    assert CONFIRM not in client.get("/auth/confirm/").content.decode()
     SocialApp.objects.create(provider="openid_connect", provider_id="https://evil.example", name="Evil", client_id="x")
     assert LOGIN not in Client().get("/auth/login/").content.decode() and Client().post(LOGIN).status_code == 404, "a row is no provider"
     assert not [model for model in admin.site._registry if model._meta.app_label == "socialaccount"]
@@ -441,7 +557,7 @@ WHOLE = {"OIDC_ISSUER": "https://login.example.com/realm/", "OIDC_CLIENT_ID": "s
 
 def test_a_whole_configuration_is_read(tmp_path: Any) -> None:
     run = fresh_settings("settings.OIDC_ISSUER, settings.OIDC_CLIENT_SECRET, settings.OIDC_TRUST_EMAIL", **production(**WHOLE))
-    assert run.stdout.strip() == "('https://login.example.com/realm/', 'canary-of-oidc', False)", run.stderr
+    assert run.stdout.strip() == "https://login.example.com/realm/ canary-of-oidc False", run.stderr
     secret = tmp_path / "secret"
     secret.write_text("canary-of-oidc\n")
     changed = WHOLE | {"OIDC_CLIENT_SECRET": "", "OIDC_CLIENT_SECRET_FILE": str(secret)}

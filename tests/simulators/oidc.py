@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import secrets
@@ -38,6 +39,10 @@ FAULTS = (
     "500",
     "html",  # answers with a page instead of JSON
     "hang",
+    "drip",  # answers with blanks, a few each second
+    "gzip",  # answers in an encoding that was not asked for
+    "stale",  # does not let the person sign in once more, though it was asked to
+    "no_auth_time",  # does not say when the person signed in
 )
 
 
@@ -59,6 +64,7 @@ class Issuer:
         self.fault = ""
         self.fault_at = ""  # the path that "500", "html" and "hang" are about; empty: all
         self.denies = False
+        self.signed_in_at = time.time()  # when the person last typed something here
         self.log: list[str] = []
         self.given: list[str] = []  # every code and token that was given out
         self.keys = [rsa.generate_private_key(65537, 2048) for _ in range(2)]  # the second is not published
@@ -90,7 +96,22 @@ class Issuer:
                 return web.Response(text="<html>a gateway</html>", content_type="text/html")
             if self.fault == "hang":
                 await asyncio.sleep(60)
-        return await handler(request)
+            if self.fault == "drip":
+                return await self._drip(request)
+        answer = await handler(request)
+        if self.fault == "gzip" and self.fault_at in ("", request.path):
+            answer.enable_compression(web.ContentCoding.gzip)
+        return answer
+
+    @staticmethod
+    async def _drip(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(600):
+                await answer.write(b" ")
+                await asyncio.sleep(0.1)
+        return answer
 
     @staticmethod
     def _base(request: web.Request) -> str:
@@ -147,6 +168,8 @@ class Issuer:
 
     def decide(self, asked: dict[str, str]) -> str:
         """Returns the address that the person is sent back to."""
+        if asked.get("prompt") == "login" and asked.get("max_age") == "0" and self.fault != "stale":
+            self.signed_in_at = time.time()
         answer = {"state": asked["state"]}
         if self.denies:
             answer |= {"error": "access_denied", "error_description": "<b>secret words of the provider</b>"}
@@ -187,6 +210,8 @@ class Issuer:
     def _id_token(self, base: str, asked: dict[str, str]) -> str:
         now = int(time.time())
         claims: dict[str, Any] = {"iss": base, "aud": self.client_id, "iat": now, "exp": now + 300, "nonce": asked["nonce"]}
+        if self.fault != "no_auth_time":
+            claims["auth_time"] = int(self.signed_in_at)
         claims |= {name: value for name, value in self.claims.items() if self.email_in_id_token or not name.startswith("email")}
         claims |= {
             "nonce": {"nonce": "another-nonce-0123456789"},
