@@ -83,7 +83,7 @@ def test_a_login_is_connected_signs_in_and_confirms(new_context, watch, alice: U
     sign_out(page)
     page.locator(BUTTON).click()
     page.locator("#agree").click()
-    arrive(page, "/")
+    arrive(page, "/conversations/")
     let_time_pass(page)
     page.goto("/me/security/")
     with override(language):
