@@ -1,5 +1,6 @@
-"""How a person signs in: the second factors of the sign-in library, by the names that it looks up, and the sessions."""
+"""How a person signs in: the second factors of the sign-in library, by the names that it looks up, the OpenID Connect login, and the sessions."""
 
+from allauth.account import views as library
 from allauth.mfa.base import views as base
 from allauth.mfa.recovery_codes import views as recovery
 from allauth.mfa.totp import views as totp
@@ -7,7 +8,9 @@ from allauth.mfa.webauthn import views as webauthn
 from django.contrib.auth.decorators import login_not_required
 from django.urls import path, reverse_lazy
 
+from . import oidc_views as oidc
 from . import security_views as views
+from .recent import recently_authenticated
 
 HOME = {"success_url": reverse_lazy("mfa_index")}
 
@@ -27,4 +30,10 @@ urlpatterns = [
     path("auth/passkey/", login_not_required(webauthn.login_webauthn), name="mfa_login_webauthn"),
     path("auth/confirm/code/", base.reauthenticate, name="mfa_reauthenticate"),
     path("auth/confirm/passkey/", webauthn.reauthenticate_webauthn, name="mfa_reauthenticate_webauthn"),
+    path("auth/password/new/", recently_authenticated(library.password_set), name="account_set_password"),
+    path("auth/confirm/oidc/", oidc.oidc_confirm, name="oidc_confirm"),
+    path("auth/oidc/", oidc.oidc_login, name="oidc_login"),
+    path("auth/oidc/callback/", oidc.oidc_callback, name="oidc_callback"),
+    path("me/security/oidc/connect/", oidc.oidc_connect, name="oidc_connect"),
+    path("me/security/oidc/<int:pk>/disconnect/", oidc.oidc_disconnect, name="oidc_disconnect"),
 ]

@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from . import sessions
+from . import logins, sessions
 from .forms import NameForm
 from .models import User
 
@@ -29,7 +29,7 @@ def security(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, form: NameForm, status: int = 200) -> HttpResponse:
-    context = _factors(request) | {"form": form, "sessions": sessions.sessions_of(request)}
+    context = _factors(request) | {"form": form, "sessions": sessions.sessions_of(request), "oidc": logins.connections(_me(request))}
     return render(request, "accounts/security.html", context, status=status)
 
 

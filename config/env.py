@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -86,6 +87,22 @@ def env_choice(name: str, choices: Iterable[str], default: str) -> str:
         if text.lower() == choice.lower():
             return choice
     raise BadSetting(f"{name} is {text!r}: write one of {', '.join(choices)}.")
+
+
+def env_https_url(name: str, *, loopback: bool = False) -> str:
+    """Return an https address without user information, query and fragment; with `loopback` also a plain http one of this machine."""
+    text = env_str(name)
+    if not text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        plain = parts.scheme == "http" and loopback and parts.hostname in ("localhost", "127.0.0.1", "::1")
+        good = (parts.scheme == "https" or plain) and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not text.isascii() or not text.isprintable() or set(text) & set("@?#\\ ") or len(text) > 200:
+        raise BadSetting(f"{name} is {text!r}: write an address such as https://login.example.com, of at most 200 characters.")
+    return text
 
 
 def env_secret(name: str) -> str:

@@ -18,6 +18,7 @@ from config.env import (
     BadSetting,
     env_bool,
     env_choice,
+    env_https_url,
     env_int,
     env_int_list,
     env_list,
@@ -94,6 +95,8 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "allauth.usersessions",
     "django_htmx",
     "csp",
@@ -268,6 +271,23 @@ MFA_ALLOW_UNVERIFIED_EMAIL = True  # nothing here sends mail
 MFA_RATE_LIMITS = {"webauthn_login": "10/m/ip"}
 # Browsers allow passkeys on https and on http://localhost.
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PRODUCTION
+
+# --- Signing in with OpenID Connect (docs/sign-in.md) --------------------------------------------------------------------
+
+OIDC_ISSUER = env_https_url("OIDC_ISSUER", loopback=not PRODUCTION)
+OIDC_CLIENT_ID = env_str("OIDC_CLIENT_ID")
+OIDC_CLIENT_SECRET = env_secret("OIDC_CLIENT_SECRET")
+OIDC_NAME = env_str("OIDC_NAME")
+OIDC_TRUST_EMAIL = env_bool("OIDC_TRUST_EMAIL", False)
+_OIDC_NEEDED = {"OIDC_ISSUER": OIDC_ISSUER, "OIDC_CLIENT_ID": OIDC_CLIENT_ID, "OIDC_CLIENT_SECRET (or OIDC_CLIENT_SECRET_FILE)": OIDC_CLIENT_SECRET}
+_OIDC_MISSING = [name for name, value in _OIDC_NEEDED.items() if not value]
+if _OIDC_MISSING and (len(_OIDC_MISSING) < len(_OIDC_NEEDED) or OIDC_NAME or OIDC_TRUST_EMAIL):
+    raise BadSetting(f"{_OIDC_MISSING[0]} is missing: signing in with OpenID Connect needs {', '.join(_OIDC_NEEDED)}; set all of them or none.")
+
+SOCIALACCOUNT_ADAPTER = "accounts.oidc.SocialAccountAdapter"
+SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"provider_class": "accounts.oidc.Provider"}}
+SOCIALACCOUNT_LOGIN_ON_GET = False
+SOCIALACCOUNT_STORE_TOKENS = False
 
 # --- Sessions and cookies --------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from allauth.account import views as auth_views
 from allauth.account.decorators import secure_admin_login
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
@@ -10,8 +11,8 @@ from django.urls import include, path
 
 # The admin site's own sign-in form counts no failed attempts; the one sign-in page of the product does.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
-# Sealed seeds and keys of sessions are no business of the admin site.
-admin.site.unregister([Authenticator, UserSession])
+# Sealed seeds, keys of sessions and connected logins are no business of the admin site; a provider is named by the environment alone.
+admin.site.unregister([Authenticator, UserSession, SocialAccount, SocialApp, SocialToken])
 handler500 = "config.errors.failed"
 
 urlpatterns = [

@@ -68,6 +68,8 @@ KINDS: dict[str, tuple[str | Promise, tuple[str, ...]]] = {
     "remove": (_("Member removed"), ("remove member",)),
     "role": (_("Role changed"), ("set role",)),
     "limits": (_("Limits changed"), ("set limits",)),
+    "connect-login": (_("Login connected"), ("connect login",)),
+    "disconnect-login": (_("Login disconnected"), ("disconnect login",)),
 }
 _NAMES = {word: name for name, words in KINDS.values() for word in words}
 

@@ -45,6 +45,8 @@ _WORDS: dict[str, Any] = {
     "limit": _("Limit"),
     "operator_limit": _("Limit of operators"),
     "admin_limit": _("Limit of admins"),
+    "issuer": _("OpenID Connect provider"),
+    "login": _("Login"),
     **LABELS,
 }
 _CHOICES: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _KEPT = ("SWITCHBOARD_REQUIRE_BROWSER", "SWITCHBOARD_TEST_POSTGRES")
 for _name in list(os.environ):
-    if (_name.startswith(("SWITCHBOARD_", "CELERY_")) and _name not in _KEPT) or _name in ("DATABASE_URL", "REDIS_URL"):
+    if (_name.startswith(("SWITCHBOARD_", "CELERY_", "OIDC_")) and _name not in _KEPT) or _name in ("DATABASE_URL", "REDIS_URL"):
         del os.environ[_name]
 
 TEST_DIR = Path(tempfile.mkdtemp(prefix="switchboard-test-"))

@@ -176,7 +176,7 @@ def test_views_ask_forms_and_services_never_a_provider_or_the_network() -> None:
 
 
 def test_the_network_is_reached_from_providers_egress_and_probes_only() -> None:
-    allowed = {"accounts/egress.py", "accounts/services.py", "config/supervisor.py"}
+    allowed = {"accounts/egress.py", "accounts/issuer.py", "accounts/services.py", "config/supervisor.py"}
     paths = [path for path in sources(*PRODUCT) if str(path.relative_to(ROOT)) not in allowed and "providers" not in path.parts]
     assert crossings(paths, "httpx", "aiohttp", "httpcore", "httpx_aiohttp", "requests", "urllib.request", "http.client") == []
 

@@ -418,8 +418,10 @@ def test_no_page_says_anything_in_english(state: State) -> None:
                 found[f"{address}?{query}"] = english_in(b"".join(answer).decode(), state.data())
     assert {address: texts for address, texts in found.items() if texts} == {}
     everything = {pattern.name for _route, pattern in _patterns(get_resolver())}
-    # What needs a second factor or a session is looked at by tests/browser/test_signin.py, in Chinese.
-    everything -= {name for name in everything if name and name.startswith(("mfa_", "session_"))}
+    # What needs a second factor or a session or a provider of logins is looked at by tests/browser/test_signin.py and test_oidc.py, in Chinese.
+    everything -= {name for name in everything if name and name.startswith(("mfa_", "session_", "oidc_"))}
+    # Whoever has a password is led from there to where it is changed; tests/browser/test_oidc.py has none.
+    everything -= {"account_set_password"}
     assert everything - opened - orders == {"home", "account_login", "account_signup", "job_report", "audit_export", "account_export"}
 
 
