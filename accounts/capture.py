@@ -33,11 +33,12 @@ UNREADABLE = {
     "too_long": _("This is longer than 500,000 characters. Copy one request, not all of them."),
     "cut_off": _("The capture ends in the middle of a value. Copy it again, whole."),
     "no_address": _("There is no request with an address in this text."),
+    "no_host": _("These headers do not say to which host they went. Copy all of them, with “Host” or “:authority”."),
     "no_literal": _("Only a call of fetch as the browser copies it can be read, with the address and the headers written out."),
     "no_json": _("This looks like JSON but cannot be read as such. Copy it again, whole."),
     "unknown_form": _(
-        "This is none of the forms that can be read: a request copied as cURL (bash or cmd), PowerShell or fetch, an entry of a HAR file, "
-        "a JSON document with the credential, or a token or key alone."
+        "This is none of the forms that can be read: a request copied as cURL (bash or cmd), PowerShell or fetch, its headers as they are, "
+        "an entry of a HAR file, a JSON document with the credential, or a token or key alone."
     ),
 }
 LOSSES = {
@@ -45,6 +46,8 @@ LOSSES = {
     Loss.BLANKS: _("this form writes tabs and wide spaces as plain blanks, and this value has some; copy as cURL (bash) instead"),
     Loss.AMBIGUOUS: _("two different values are written like this; copy the request in another form"),
     Loss.LEFT_OUT: _("this form never contains it; copy as cURL if it is needed"),
+    Loss.SHORTENED: _("it was copied from a view that shortens long values; copy the request as cURL (bash) instead"),
+    Loss.SUPPOSED: _("these headers do not say whether it was http or https; https is supposed"),
 }
 REFUSALS = {
     "login": _("This is the sign-in itself: it contains the password and no token yet. Copy a request that the page makes after signing in."),
@@ -137,12 +140,20 @@ def _judged(found: Capture, base_url: str, now: datetime) -> Capture:
         return found
     token = found.fields.get(provider.token_field)
     expires_at = jwt.expiry(token.reveal()) if token else None
-    refusal = ""
+    found, refusal = _scheme_of(found, _origin(urlsplit(base_url)) if base_url else ""), ""
     if expires_at is not None and expires_at < now - SKEW:
         refusal = "expired"
     elif base_url and found.base_url and _origin(urlsplit(base_url)) != found.base_url:
         refusal = "wrong_host"
     return _with(found, expires_at=expires_at, refusal=refusal)
+
+
+def _scheme_of(found: Capture, origin: str) -> Capture:
+    """Returns a capture that does not say its scheme with the one of the account whose host it went to."""
+    kept = tuple(lost for lost in found.losses if lost.loss is not Loss.SUPPOSED)
+    if kept == found.losses or origin.partition("://")[2] != found.base_url.partition("://")[2]:
+        return found
+    return _with(found, base_url=origin, losses=kept)
 
 
 def _with(found: Capture, **changes: Any) -> Capture:
@@ -280,8 +291,9 @@ def _taken(provider: type[Provider], request: Request, query: Mapping[str, str])
 
 
 def _lost_elsewhere(request: Request) -> dict[str, Lost]:
-    """Returns what was surely lost in headers, by their names; which field needs one is found out later."""
-    return {
+    """Returns what was surely lost in headers, by their names, and a scheme that is not said; which field needs one is found out later."""
+    supposed = {copied.SCHEME: Lost("", "scheme", Loss.SUPPOSED)} if copied.SCHEME in request.left_out else {}
+    return supposed | {
         header.name: Lost("", header.name, header.loss)
         for header in request.headers
         if header.loss is Loss.CHARACTERS and _SHOWN.fullmatch(header.name)
@@ -295,6 +307,8 @@ def _is_lost(header: Header, value: str, take: Take) -> bool:
     """
     if header.loss is None:
         return False
+    if header.loss is Loss.SHORTENED:  # at its end; of cookies the others are whole
+        return not value or value.endswith("…")
     if header.loss is Loss.BLANKS:  # doubtful only where a value of this kind has none
         return not take.loose and " " in value.replace("; ", "")
     if header.loss is Loss.CHARACTERS and value and not take.loose:

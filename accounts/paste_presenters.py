@@ -11,6 +11,8 @@ from .capture import Capture
 from .copied import Loss
 from .providers.base import Provider
 
+HARMLESS = (Loss.LEFT_OUT, Loss.SUPPOSED)  # nothing that is there is wrong for it
+
 
 def show_capture(found: Capture) -> dict[str, Any]:
     """Returns what a page shows of a capture."""
@@ -25,9 +27,7 @@ def show_capture(found: Capture) -> dict[str, Any]:
         "chips": [{"label": labels.get(name, name), "mask": str(value)} for name, value in found.fields.items()],
         "ignored": found.ignored,
         "ignored_more": found.ignored_more,
-        "losses": [
-            {"name": labels.get(lost.field) or lost.name, "why": _(lost.why), "damaged": lost.loss is not Loss.LEFT_OUT} for lost in found.losses
-        ],
+        "losses": [{"name": labels.get(lost.field) or lost.name, "why": _(lost.why), "damaged": lost.loss not in HARMLESS} for lost in found.losses],
         "missing": [labels.get(name, name) for name in found.missing],
         "expires_at": found.expires_at,
         "refusal": found.refusal,

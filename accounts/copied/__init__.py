@@ -7,7 +7,8 @@ time in proportion to the length of the text.
 
 from __future__ import annotations
 
+from .raw import SCHEME
 from .requests import Form, Header, Loss, Request, Unreadable
 from .what import read
 
-__all__ = ["Form", "Header", "Loss", "Request", "Unreadable", "read"]
+__all__ = ["SCHEME", "Form", "Header", "Loss", "Request", "Unreadable", "read"]

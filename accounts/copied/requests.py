@@ -17,6 +17,7 @@ class Form(StrEnum):
     FETCH = "fetch"
     NODE = "fetch (Node.js)"
     HAR = "HAR"
+    HEADERS = "headers"
     TOKEN = "token"
     JSON = "JSON"
 
@@ -28,6 +29,8 @@ class Loss(StrEnum):
     BLANKS = "blanks"  # a blank may have been a tab or a wide space
     AMBIGUOUS = "ambiguous"  # two texts are written alike in this form
     LEFT_OUT = "left_out"  # the form never says it
+    SHORTENED = "shortened"  # the view that it was copied from cut it off
+    SUPPOSED = "supposed"  # not said, and taken to be what it nearly always is
 
 
 class Unreadable(Exception):

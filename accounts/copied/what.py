@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import curl, scripts
+from . import curl, raw, scripts
 from .requests import Form, Request, Text, Unreadable, named, units, without_pseudo
 
 
 def read(text: str) -> tuple[Form, list[Request]] | tuple[Form, dict[str, Any]] | tuple[Form, str]:
     """Returns the form of a text with its requests, its JSON document or its one word; raises Unreadable."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\ufeff \t\n")
+    whole = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff \t\n")
+    text = whole.rstrip("\ufeff \t\n")
     if not text:
         raise Unreadable("empty")
     if curl.is_curl(text):
@@ -22,6 +23,8 @@ def read(text: str) -> tuple[Form, list[Request]] | tuple[Form, dict[str, Any]] 
         return scripts.read_powershell(text)
     if text[0] in "{[":
         return _json(text)
+    if "\n" in text and (found := raw.read(whole)):
+        return found
     if "\n" in text or len(text) > 20_000:
         raise Unreadable("unknown_form")
     return Form.TOKEN, text

@@ -224,6 +224,28 @@ def har(sent: Sent) -> str:
     return json.dumps({"log": {"version": "1.2", "creator": {"name": "WebInspector", "version": "537.36"}, "entries": [har_entry(sent)]}}, indent=2)
 
 
+# --- headers ------------------------------------------------------------------------------------------------------------------------
+
+
+def _target(sent: Sent) -> str:
+    parts = urlsplit(sent.url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def raw(sent: Sent, version: str = "1.1") -> str:
+    """The request line and the headers: Chrome's and Firefox's switch "Raw", Firefox's "Copy Request Headers"."""
+    rows = [("host", urlsplit(sent.url).netloc), *sent.headers]
+    return "\n".join([f"{sent.method} {_target(sent)} HTTP/{version}", *(f"{name.title()}: {value}" for name, value in rows)]) + "\n"
+
+
+def pseudo(sent: Sent, between: str = ": ", order: str = "authority method path scheme") -> str:
+    """The headers of HTTP/2: Safari's "Copy HTTP Request"; with a line break between name and value what one marks on Chrome's page."""
+    parts = urlsplit(sent.url)
+    said = {"authority": parts.netloc, "method": sent.method, "path": _target(sent), "scheme": parts.scheme}
+    rows = [(f":{name}", said[name]) for name in order.split()] + [(name.lower(), value) for name, value in sent.headers]
+    return "\n".join(f"{name}{between}{value}" for name, value in rows) + "\n"
+
+
 # name -> how a request is written; CMD, ... tell which lose what.
 FORMS: dict[str, Callable[[Sent], str]] = {
     "cmd": lambda sent: _chrome(sent, cmd_now, " ^\n"),
@@ -247,6 +269,13 @@ FORMS: dict[str, Callable[[Sent], str]] = {
     "fetch node": lambda sent: fetch(sent, node=True),
     "har": har,
     "har entry": lambda sent: json.dumps(har_entry(sent)),
+    "headers": raw,
+    "headers crlf": lambda sent: raw(sent).replace("\n", "\r\n"),
+    "headers firefox": lambda sent: raw(sent, "2"),
+    "headers http/2": pseudo,
+    "headers safari": lambda sent: pseudo(sent, order="method scheme authority path"),
+    "headers marked": lambda sent: pseudo(sent, between="\n"),
+    "headers marked older": lambda sent: pseudo(sent, between=":\n"),
 }
 JOINED = {"cmd": " &\r\n", "bash": " ;\n", "powershell": ";\r\n", "fetch": " ;\n"}  # between the requests of "Copy all"
 NEVER_SAID = {

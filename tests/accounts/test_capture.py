@@ -17,7 +17,7 @@ from accounts import capture, copied
 from accounts.copied import Form, Loss
 from accounts.providers import all_providers, get_provider
 
-from .devtools import FORMS, JOINED, NEVER_SAID, Sent, cmd_now
+from .devtools import FORMS, JOINED, NEVER_SAID, Sent, cmd_now, pseudo, raw
 
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
 AGENT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/145.0.0.0 Safari/537.36 Edg/145.0.0.0"
@@ -185,6 +185,55 @@ def test_old_copies_lose_only_what_does_not_fit_into_one_unit() -> None:
     assert [(gone.field, gone.loss) for gone in found.losses] == [("user_agent", Loss.CHARACTERS)]
 
 
+def headers_alone(sent: Sent) -> str:
+    """What older versions of Firefox copied: no request line, so no path."""
+    return raw(sent).partition("\n")[2]
+
+
+def test_headers_without_a_request_line_say_all_but_the_path() -> None:
+    found = read(headers_alone(GET))
+    assert (found.values(), found.base_url, found.losses) == (expected("headers"), "https://ai.aurod.cn", ())
+    own = Sent("https://chat.example.org:8443/api/user/info", headers(referer="https://chat.example.org:8443/chat"))
+    assert read(raw(own)).base_url == "https://chat.example.org:8443" and read(raw(own)).provider is get_provider("aurod")
+    unknown = read(headers_alone(own))
+    assert unknown.refusal == "unknown" and unknown.seen["authorization"], "only its path would have told"
+    assert read(headers_alone(own), provider=get_provider("aurod")).values() == expected("headers")
+
+
+def test_a_scheme_that_the_headers_do_not_say_is_named_unless_something_else_tells_it() -> None:
+    bare = Sent("http://127.0.0.1:8710/api/user/info", headers(referer=None))
+    told = [(lost.field, lost.name, lost.loss) for lost in read(raw(bare)).losses]
+    assert told == [("", "scheme", Loss.SUPPOSED)] and read(raw(bare)).base_url == "https://127.0.0.1:8710"
+    assert [lost.loss for lost in read(raw(Sent(bare.url, headers(referer="https://elsewhere.example.org/")))).losses] == [Loss.SUPPOSED]
+    for text in (
+        pseudo(bare),
+        raw(Sent(bare.url, headers(referer="http://127.0.0.1:8710/chat"))),
+        raw(bare).replace("/api", "http://127.0.0.1:8710/api"),
+    ):
+        assert (read(text).base_url, read(text).losses) == ("http://127.0.0.1:8710", ()), text
+    into = read(raw(bare), provider=get_provider("aurod"), base_url="http://127.0.0.1:8710")
+    assert (into.base_url, into.losses, into.refusal) == ("http://127.0.0.1:8710", (), ""), "the account knows it"
+    assert read(raw(bare), provider=get_provider("aurod"), base_url="http://127.0.0.1:8711").refusal == "wrong_host"
+
+
+def test_a_value_that_the_view_has_shortened_is_reported_and_not_taken() -> None:
+    short = read(raw(Sent(GET.url, headers(cookie=f"{COOKIE}; other=abc…", user_agent=AGENT[:40] + "…"))))
+    assert short.fields["cookie"].reveal() == COOKIE and "user_agent" not in short.fields
+    assert [(lost.field, lost.loss) for lost in short.losses] == [("user_agent", Loss.SHORTENED)]
+    cut = read(raw(Sent(GET.url, headers(cookie=f"other=abc; {COOKIE[:30]}…"))))
+    assert "cookie" not in cut.fields and [(lost.field, lost.loss) for lost in cut.losses] == [("cookie", Loss.SHORTENED)]
+    assert read(raw(Sent(GET.url, headers(authorization=TOKEN[:50] + "…")))).refusal == "lost"
+
+
+def test_a_sign_in_as_headers_is_refused_with_and_without_its_body() -> None:
+    known = Sent("https://ai.aurod.cn/api/user/login", headers(authorization=None), "", "POST")
+    unknown = Sent("https://unknown.example.org/login", headers(authorization=None), "", "POST")
+    assert read(raw(known)).refusal == read(pseudo(known)).refusal == "login"
+    for text in (raw(unknown), pseudo(unknown), pseudo(unknown, between="\n")):
+        assert read(text + '\n{"password": "synthetic-password"}').refusal == "login"
+        assert "synthetic-password" not in repr(read(text + '\n{"password": "synthetic-password"}'))
+
+
 # --- whose it is --------------------------------------------------------------------------------------------------------------------
 
 CASES = [
@@ -210,7 +259,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("form", ["cmd", "bash", "powershell", "fetch", "har"])
+@pytest.mark.parametrize("form", ["cmd", "bash", "powershell", "fetch", "har", "headers", "headers http/2"])
 @pytest.mark.parametrize(("key", "url", "rows", "fields"), CASES)
 def test_every_provider_is_recognised_by_host_or_path_and_headers(
     key: str, url: str, rows: dict[str, str], fields: dict[str, str], form: str
@@ -321,6 +370,13 @@ def test_a_request_without_authorization_is_refused() -> None:
         ("[1, 2]", "no_address"),
         ("[" * 100_000, "no_json"),
         ('{"log": {"entries": []}}', "no_address"),
+        (f"authorization: {TOKEN}\nx-app-version: 2.14.0", "no_host"),
+        (f"GET /api/user/info HTTP/1.1\nauthorization: {TOKEN}", "no_host"),
+        (f":path\n/api/user/info\nauthorization\n{TOKEN}", "unknown_form"),
+        (f"Host: ai.aurod.cn\nauthorization {TOKEN}", "unknown_form"),
+        ("GET /api/user/info HTTP/1.1\n\n", "unknown_form"),
+        ("GET /api/user/info HTTP/1.1", "unknown_form"),
+        ("host\nai.aurod.cn\nnot a name\nx", "unknown_form"),
         ("two words", "unknown_form"),
         ("line\nline", "unknown_form"),
         ("wget https://ai.aurod.cn/api/user/info", "unknown_form"),
@@ -472,6 +528,12 @@ PIECES = st.sampled_from(
         "[",
         "]",
         ":",
+        "GET /api/user/info HTTP/1.1\n",
+        "Host: ai.aurod.cn\n",
+        ":authority: ai.aurod.cn\n",
+        ":authority\nai.aurod.cn\n",
+        "x-a: b\n",
+        "…",
         '{"log":{"entries":[',
         '"request":{"url":"',
         "New-Object System.Net.Cookie(",
@@ -523,6 +585,12 @@ HEAVY = [
     "bearer " * 60_000,
     "Authorization:" + " " * 400_000 + "x",
     "curl https://ai.aurod.cn/api/user/info?" + "a&" * 200_000 + " -H 'authorization: Bearer" + " " * 200_000 + "'",
+    "a: b\n" * 90_000,
+    ":authority\n" * 40_000,
+    "Host:\nx\n" * 50_000,
+    "host: a.b.c\n" + "cookie: a=b\n" * 33_331,  # a quarter of it ends with a line too
+    "GET /api/user/info HTTP/1.1\nHost: ai.aurod.cn\norigin: " + "[" * 400_000,
+    "GET " + "/" * 400_000 + "\nHost: x",
     "a." * 200_000,
     "ACS3-HMAC-SHA256 Credential=" + "a" * 400_000,
 ]

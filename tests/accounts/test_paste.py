@@ -44,7 +44,7 @@ def test_the_connect_page_offers_the_box_and_the_providers(client: Client) -> No
         assert 'name="text"' in page and reverse(PASTE) in page and reverse("account_add_provider", args=["nuwax"]) in page
 
 
-@pytest.mark.parametrize("form", ["cmd crlf", "bash", "powershell", "fetch", "har"])
+@pytest.mark.parametrize("form", ["cmd crlf", "bash", "powershell", "fetch", "har", "headers http/2"])
 def test_a_capture_is_read_tested_and_saved_with_one_test(client: Client, serve, redis_client, form: str) -> None:
     simulator, url = serve("aurod", populate=12)
     credential = simulator.credential()
@@ -230,6 +230,17 @@ def test_pasting_into_an_account_keeps_its_id_label_and_history_and_what_waited_
         pass
     assert not JobItem.objects.filter(job=job).exclude(status="applied").exists()
     assert AuditEntry.objects.filter(account=account, what="replace credential").exists()
+
+
+def test_headers_that_do_not_say_http_or_https_are_those_of_the_account_they_went_to(client: Client, connected) -> None:
+    simulator, account = connected("aurod", populate=2)
+    fresh = simulator.credential() | {"token": simulator.token(issued=int(time.time()) - 60)}
+    given = FORMS["headers crlf"](page_request(account.base_url, fresh))
+    assert "https is supposed" in text(paste(client, given)) and "Address https://127.0.0.1" in text(paste(client, given))
+    read = paste(client, given, account)
+    assert "The credential works." in text(read) and "is supposed" not in text(read)
+    assert "HX-Redirect" in paste(client, given, account, save="1").headers
+    assert opened(Account.objects.get(pk=account.pk)) == fresh
 
 
 def test_a_capture_of_another_user_is_blocked_until_the_person_insists(client: Client, connected) -> None:

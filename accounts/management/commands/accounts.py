@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from accounts import capture, definitions, services
 from accounts.cli import SubCommand, acting_user, actor_for, fail, find_account, find_user, line_of, read_text, refuse_paused, wrong_usage
+from accounts.copied import Loss
 from accounts.explain import sentences
 from accounts.models import Account, Health, User
 from accounts.providers import all_providers, get_provider
@@ -83,7 +84,8 @@ class Command(SubCommand):
             advice = _(found.provider.traces.advice) if found.refusal == "no_credential" and found.provider and found.provider.traces.advice else ""
             fail(sentences(_(found.why) + when, advice))
         for lost in found.losses:
-            self.stderr.write(f"note: {lost.name} not taken: {_(lost.why)}")
+            untold = "" if lost.loss is Loss.SUPPOSED else " not taken"
+            self.stderr.write(f"note: {lost.name}{untold}: {_(lost.why)}")
         return found
 
     @staticmethod
