@@ -51,7 +51,9 @@ def hx_toast(response: HttpResponse, message: str, level: str = "success", undo_
 def safe_next(request: HttpRequest) -> str:
     """Return where a form asked to go back to when that is a page of this site, else the first page."""
     target = request.POST.get("next", "") or request.headers.get("referer", "")
-    if url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure()):
+    # A word without a slash would be taken for the name of an address by `redirect`.
+    whole = target.startswith(("/", "http://", "https://"))
+    if whole and url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure()):
         return target
     return resolve_url(settings.LOGIN_REDIRECT_URL)
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 from accounts.explain import said, sentences
-from accounts.models import Account, Health
+from accounts.models import Account, Health, User
 from accounts.providers.schema import Op
 
 from . import canary, canary_presenters, expiry, jobs, plans, progress, retention, ticks, undo, workers
@@ -263,17 +263,27 @@ def _with(address: str, query: str) -> str:
 # --- the running or ended job -------------------------------------------------------------------------------------------------------
 
 
-def waits(job: Job) -> list[dict[str, Any]]:
-    """Returns for which accounts, and why, items of a job wait for a person."""
+def waits(job: Job, user: User) -> list[dict[str, Any]]:
+    """Returns for which accounts, and why, items of a job wait for a person, and whether only a new credential helps, which this one may paste."""
     if not job.n_waiting:
         return []
     waiting = job.shown.filter(status=ItemStatus.WAITING).exclude(reason__in=canary.HELD)
     rows = waiting.order_by().values("account_id", "reason").annotate(count=Count("pk"))
     accounts = Account.objects.in_bulk({row["account_id"] for row in rows})
-    return [{"account": accounts[row["account_id"]], "count": row["count"], "reason": REASONS.get(row["reason"], "")} for row in rows]
+    owned = set(Account.objects.owned_by(user).filter(pk__in=accounts).values_list("pk", flat=True))
+    return [
+        {
+            "account": accounts[row["account_id"]],
+            "count": row["count"],
+            "reason": REASONS.get(row["reason"], ""),
+            "locked": row["reason"] == "account_needs_reauth",
+            "owned": row["account_id"] in owned,
+        }
+        for row in rows
+    ]
 
 
-def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
+def live_context(job: Job, given: QueryDict, user: User) -> dict[str, Any]:
     """Returns the context of a started job: its numbers from its own row, and one page of its items."""
     status = given.get("status", "")
     status = status if status in COUNTERS else ""
@@ -300,7 +310,7 @@ def live_context(job: Job, given: QueryDict) -> dict[str, Any]:
         "took": duration((job.finished_at - job.started_at).total_seconds()) if job.finished_at and job.started_at else "",
         "undoable": undo.undoable(job),
         "retryable": job.n_failed + job.n_unknown + job.n_not_applied,
-        "waits": waits(job),
+        "waits": waits(job, user),
         "trials": canary_presenters.trial_rows(job),
         "kept_until": retention.kept_until(job),
         "again_key": secrets.token_hex(16),

@@ -145,7 +145,7 @@ def _live_context(request: HttpRequest, job: Job) -> dict[str, Any]:
     mine = job.actor_id == _user(request).pk
     approved = "" if wants_fragment(request) else approval_presenters.approved_by(job)
     rights = {"approved_by": approved, "may_edit": mine, "may_pause": mine or Job.objects.pausable_by(request.user).filter(pk=job.pk).exists()}
-    return presenters.live_context(job, request.GET) | lane_board.job_context(job, _user(request)) | rights
+    return presenters.live_context(job, request.GET, _user(request)) | lane_board.job_context(job, _user(request)) | rights
 
 
 def _preview(request: HttpRequest, job: Job, form: StartForm, status: int = 200) -> HttpResponse:

@@ -1,7 +1,8 @@
 """Up to how many conversations one job may change at accounts that others share with a team, and which teams have to approve more.
 
 The limit goes with the role of whoever makes the job (Team.limit_of). An account that this person owns is never limited, and where the account is
-shared with several teams of theirs, the most generous counts. `ask` keeps what was found as rows that approvals.py has answered.
+shared with several teams of theirs, the most generous counts. It is a limit of one job and no quota: other jobs are not added up. `ask` keeps what
+was found as rows that approvals.py has answered.
 """
 
 from __future__ import annotations

@@ -102,7 +102,14 @@ def test_a_secret_that_was_typed_stays_in_the_page_while_the_rest_is_renewed(sig
     assert Account.objects.get().health == Health.OK
 
 
-def test_a_parked_job_goes_on_by_a_paste_on_its_own_page(signed_in: Any, connected: Any, aside: Any, alice: User) -> None:
+@pytest.mark.parametrize(
+    ("door", "options"),
+    [("wait-paste", {}), ("paste", {}), ("wait-paste", {"viewport": NARROW, "color_scheme": "dark"})],
+    ids=["notice", "lane", "notice on a phone, dark"],
+)
+def test_a_parked_job_goes_on_by_a_paste_on_its_own_page(
+    signed_in: Any, connected: Any, aside: Any, alice: User, door: str, options: dict[str, Any]
+) -> None:
     simulator, account = aside(connected, "aurod", populate=40)
     aside(synced, account)
     workers.beat()
@@ -110,13 +117,13 @@ def test_a_parked_job_goes_on_by_a_paste_on_its_own_page(signed_in: Any, connect
     job = jobs.plan(jobs.create(alice, "switch-model", account.conversations.all()), {"targets": {str(account.pk): model}})
     simulator.add_fault("expired", writes_only=True, times=9999, skip=12)
     jobs.start(alice, job)
-    page = signed_in(alice)
+    page = signed_in(alice, **options)
     page.goto(f"/jobs/{job.pk}/")
     with runner(account):
         page.locator('#job-live .card-head [data-status="waiting"]').wait_for()
         job.refresh_from_db()
-        assert job.n_failed == 0 < job.n_waiting
-        page.locator(f"#paste-{account.pk}").click()
+        assert job.n_failed == 0 < job.n_waiting and fits(page)
+        page.locator(f"#{door}-{account.pk}").click()
         dialog = page.locator("#dialog")
         expect(dialog.locator("#dialog-title")).to_contain_text("New credential for")
         simulator.clear_faults()
@@ -127,6 +134,7 @@ def test_a_parked_job_goes_on_by_a_paste_on_its_own_page(signed_in: Any, connect
         with page.expect_response(lambda answer: f"/jobs/{job.pk}/" in answer.url):
             pass  # the page below is read again meanwhile
         expect(page.locator("#paste-text")).not_to_have_value("")
+        assert fits(page)
         page.locator("#paste-save").click()
         page.locator('#job-live .card-head [data-status="done"]').wait_for()
         assert page.url.endswith(f"/jobs/{job.pk}/")
@@ -148,5 +156,6 @@ def test_who_may_not_replace_it_sees_the_lock_and_no_box(signed_in: Any, connect
     page = signed_in(team.viewer)
     with runner(account):
         page.goto(f"/jobs/{job.pk}/")
-        expect(page.locator(f"#lane-{account.pk}")).to_contain_text("Its owner has to replace the credential.")
-        assert page.locator(f"#paste-{account.pk}").count() == 0
+        for place in (f"#lane-{account.pk}", "#wait-1"):
+            expect(page.locator(place)).to_contain_text("Its owner has to replace the credential.")
+        assert page.locator(f"#paste-{account.pk}, #wait-paste-{account.pk}").count() == 0

@@ -125,6 +125,16 @@ def test_at_the_limit_a_job_runs_and_above_it_the_team_is_asked(desk, shop) -> N
     assert limits.exceeded(desk.admin, {shop.pk: 11}) == [limits.Excess(desk.team, 11, 10)]
 
 
+def test_each_job_is_counted_by_itself_and_the_teams_page_says_so(desk, shop) -> None:
+    rows = list(shop.conversations.order_by("pk").values_list("pk", flat=True))
+    for part in (rows[:5], rows[5:10]):
+        job = planned(desk.operator, Conversation.objects.filter(pk__in=part))
+        assert jobs.start(desk.operator, job) and job.order == "run"
+    for user in (desk.owner, desk.operator):
+        page = text_of(browser(user).get(reverse("team_detail", args=[desk.team.pk])))
+        assert "Each job is counted by itself: neither what its author's other jobs change nor single edits are added." in page
+
+
 def test_rows_are_summed_over_the_accounts_of_a_team_and_own_accounts_count_nowhere(desk, shop, connected) -> None:
     second = connected("aurod", populate=2, label="Second")[1]
     own = connected("aurod", populate=2, label="Own", owner=desk.operator)[1]

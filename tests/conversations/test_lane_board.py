@@ -16,12 +16,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone, translation
 
-from accounts import cooling, services
-from accounts.models import Account, Health, RequestLog
+from accounts import cooling, services, teams
+from accounts.models import Account, Health, RequestLog, ShareLevel
 from conversations import breakers, incidents, jobs, lane_board, lanes, leases, workers
 from conversations.models import Incident, Job, JobItem, Lane, Worker
 from conversations.states import ItemStatus as S
 from conversations.states import Move, transition
+from tests.accounts.team_support import people
 
 from .pages import HX, events_of, text_of, toast_of
 from .support import make_user, synced
@@ -212,6 +213,24 @@ def test_a_dead_credential_shows_the_owner_the_way_and_others_the_lock(running, 
     html = render_to_string("jobs/_lane.html", {"lane": row})
     assert "Its owner has to replace the credential." in html
     assert not re.search(r"account_edit|/edit/|lane-pause|hx-get|hx-post", html)
+
+
+def test_the_notice_of_what_waits_for_a_credential_offers_its_owner_to_paste_one_there(running, alice, client):
+    job, one, paused = running(3, 2)
+    desk = people(alice)
+    for account in (one, paused):
+        teams.share(alice, account, desk.team, ShareLevel.USE)
+    Account.objects.filter(pk=one.pk).update(health=Health.NEEDS_REAUTH)
+    leases.park(one, "account_needs_reauth")
+    leases.park(paused, "account_paused")
+    address, paste = reverse("job_detail", args=[job.pk]), reverse("account_paste_into", args=[one.pk])
+    html = client.get(address).content.decode()
+    assert re.search(rf'id="wait-paste-{one.pk}" href="{paste}\?next={address}" hx-get="{paste}" hx-target="#dialog-body"', html)
+    assert f'id="wait-paste-{paused.pk}"' not in html and text_of(client.get(address)).count("Its owner has to replace") == 0
+    client.force_login(desk.viewer)
+    html = client.get(address).content.decode()
+    assert "wait-paste-" not in html and paste not in html
+    assert html.count("Its owner has to replace the credential.") == 2, "in the notice and at the lane"
 
 
 def test_a_board_asks_as_much_for_many_accounts_as_for_two(running, alice):

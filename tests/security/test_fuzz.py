@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django import forms
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from hypothesis import HealthCheck, given, settings
+from django.urls import get_resolver, reverse
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from conversations import wake
+from accounts import services, teams, trials
+from accounts.models import ShareLevel, Team
+from accounts.providers.errors import ProviderUnavailable
+from conversations import jobs, wake
+from conversations.models import Job
+from tests.accounts.devtools import FORMS, page_request
 from tests.accounts.support import HTMX
+from tests.accounts.team_support import people
 from tests.conftest import ROOT
 
 from .walk import address, names
@@ -24,9 +33,18 @@ READ = re.compile(r"""(?:POST|GET|data|given|FILES)(?:\.get|\.getlist|\.pop)?[\[
 NAMED = re.compile(r"""name=["'](\w+)["']""")
 
 
+def all_forms(form: type[forms.BaseForm] = forms.BaseForm) -> Iterator[type[forms.BaseForm]]:
+    """Yields every class of forms that is known once all addresses are."""
+    for one in form.__subclasses__():
+        yield one
+        yield from all_forms(one)
+
+
 def field_names() -> list[str]:
     """Returns every name under which the product looks for something that was sent."""
-    found: set[str] = set()
+    assert get_resolver().url_patterns
+    ours = [form for form in all_forms() if form.__module__.startswith(("accounts.", "conversations."))]
+    found = {name for form in ours for name in getattr(form, "base_fields", {})}
     for part, pattern in (("accounts", READ), ("conversations", READ), ("config", READ), ("templates", NAMED)):
         for path in (ROOT / part).rglob("*"):
             if path.suffix in (".py", ".html"):
@@ -44,6 +62,7 @@ SENT = st.dictionaries(st.sampled_from(FIELDS), st.one_of(VALUE, st.lists(VALUE,
 
 def test_the_fuzz_knows_the_fields_of_the_forms() -> None:
     assert {"q", "title", "model", "ids", "query", "typed_count", "template", "actor", "base_url", "seen", "item"} <= set(FIELDS)
+    assert {"text", "read_as", "operator_limit", "admin_limit", "reason", "note", "canary", "canary_limit", "level", "role"} <= set(FIELDS)
 
 
 @pytest.fixture
@@ -77,6 +96,101 @@ def test_no_address_breaks_on_what_it_is_sent(place, client, quiet) -> None:
     for name in sorted(LEAVING, reverse=True):
         ask(client, name, addresses[name], "get", {"x": "\0"}, {})
         ask(client, name, addresses[name], "post", {"x": "\0"}, {})
+
+
+@pytest.mark.parametrize("back", ["0", "home", "jobs/1/", "\0", "//evil.example/", "javascript:alert(1)"])
+def test_a_way_back_that_is_no_address_of_this_site_leads_to_the_first_page(client, back: str) -> None:
+    client.raise_request_exception = True
+    for name in ("set_theme", "job_create"):
+        assert client.post(reverse(name), {"next": back, "theme": "dark"}).headers["Location"] == "/"
+
+
+# --- what is pasted -------------------------------------------------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    ["^", "'", '"', "\\", "\n", "\n\n", "\r\n", " ^\n", "\0", "\ufeff", "…", ": ", ":", "{", "]", "&", "$(", "-H ", "😀", "\ufffd"]
+)
+CREDENTIAL = st.fixed_dictionaries(dict.fromkeys(("token", "cookie", "user_agent", "app_version"), VALUE))
+CHANGES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.2), PIECES), max_size=3)
+MORE = st.fixed_dictionaries(
+    {},
+    optional={
+        "save": st.just("1"),
+        "save_anyway": st.just("1"),
+        "other_user": st.just("1"),
+        "read_as": st.sampled_from(["aurod", "nuwax", "x\0"]),
+        "provider": st.sampled_from(["aurod", "chatnio", ""]),
+        "label": VALUE,
+        "base_url": VALUE,
+        "credential_app_version": VALUE,
+        "next": VALUE,
+    },
+)
+
+
+def changed(text: str, changes: list[tuple[float, float, str]]) -> str:
+    """Returns a text with pieces in the place of parts of it."""
+    for where, length, piece in changes:
+        at = int(where * len(text))
+        text = text[:at] + piece + text[at + int(length * len(text)) :]
+    return text
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_capture_breaks_the_box(connected, client, quiet, monkeypatch, form: str) -> None:
+    _simulator, account = connected("aurod", populate=1)
+    away = services.TestReport(error=ProviderUnavailable("away"))
+    monkeypatch.setattr(services, "test_credentials", lambda *_given, **_more: away)  # what providers answer is no matter here
+    monkeypatch.setitem(trials.PER_MINUTE, "typed", 100_000)
+    client.raise_request_exception = True
+    boxes = [reverse("account_paste"), reverse("account_paste_into", args=[account.pk])]
+
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.sampled_from([account.base_url, "https://ai.aurod.cn", "https://10.0.0.7", "x"]), CREDENTIAL, CHANGES, MORE, st.sampled_from([{}, HTMX])
+    )
+    def pasted(url: str, credential: dict[str, str], changes: list[Any], more: dict[str, str], headers: dict[str, str]) -> None:
+        text = changed(FORMS[form](page_request(url, credential)), changes)
+        for box in boxes:
+            ask(client, form, box, "post", more | {"text": text}, headers)
+
+    pasted()
+
+
+# --- limits and approvals -------------------------------------------------------------------------------------------------------------
+
+ORDERS = ("operator_limit", "admin_limit", "reason", "note", "typed_count", "canary", "canary_limit", "priority")
+
+
+def test_no_limit_and_no_answer_to_a_job_that_waits_for_approval_breaks(place, client, alice, quiet) -> None:
+    desk = people(alice)
+    teams.share(alice, place.account, desk.team, ShareLevel.USE)
+    operator = Client()
+    operator.force_login(desk.operator)
+    client.raise_request_exception = True
+    limits = reverse("team_limits", args=[desk.team.pk])
+    ended: set[str] = set()
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.dictionaries(st.sampled_from(ORDERS), st.one_of(VALUE, st.lists(VALUE, max_size=3)), max_size=6),
+        st.sampled_from(["job_approve", "job_refuse", "job_withdraw"]),
+        st.sampled_from([{}, HTMX]),
+    )
+    @example({"reason": "no"}, "job_refuse", HTMX)
+    @example({"note": "x"}, "job_approve", {})
+    def answered(sent: dict[str, Any], name: str, headers: dict[str, str]) -> None:
+        Team.objects.filter(pk=desk.team.pk).update(operator_limit=1)
+        job = jobs.plan(jobs.create(desk.operator, "set-title", place.account.conversations.all()), {"template": "{n}.", "include_hand_made": True})
+        ask(operator, "job_start", reverse("job_start", args=[job.pk]), "post", sent, headers)
+        for browser in (operator, client):
+            ask(browser, "job_detail", reverse("job_detail", args=[job.pk]), "get", {}, headers)
+            ask(browser, name, reverse(name, args=[job.pk]), "post", sent, headers)
+        ask(client, "team_limits", limits, "post", sent, headers)
+        ended.add(Job.objects.get(pk=job.pk).order)
+
+    answered()
+    assert ended >= {"draft", "run"}, "refused ones are previews again, approved ones run"
 
 
 def test_no_body_that_is_no_form_breaks_an_address(place, client, quiet) -> None:

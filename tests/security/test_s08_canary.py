@@ -1,71 +1,52 @@
-"""S8: known secrets go in, then everything that can happen happens, and everything that can be looked at is searched for them."""
+"""S8: known secrets go in, then everything that can happen happens, and everything that can be looked at is searched for them.
+
+The persons are those of tests/test_access.py, and nobody at all, and an operator of the admin site. What is pasted is in test_s08_pasted.py.
+"""
 
 from __future__ import annotations
 
-import base64
+import dataclasses
 import io
-import json
-import logging
 import secrets
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
-from aiohttp import web
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import connection
 from django.test import Client, RequestFactory
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.views.debug import ExceptionReporter
 
-from accounts import services
-from accounts.models import Account, RequestLog, User
+from accounts import services, teams
+from accounts.models import Account, Membership, RequestLog, Role, ShareLevel, User
 from accounts.signals import account_connected
-from config.logging import OneLineFormatter
-from conversations import edits, mirror, signals
-from conversations.models import AuditEntry
+from conversations import edits, jobs, mirror, signals
+from conversations.models import AuditEntry, Job
 from tests.accounts.support import HTMX, KEYS, fields
+from tests.accounts.team_support import people
 from tests.conversations import support
+from tests.test_access import ROLES
 
 from .conftest import furnish
-from .walk import Place, address, body, names
+from .sweep import Lines, Sweep, echo, everything_at, lines
+from .walk import Place, address, body, patterns
+
+MEMBERS = ("reader", "viewer", "operator", "admin", "owner")  # who see the shared accounts
 
 
-class Lines(logging.Handler):
-    """Everything that the product's formatter makes of what is logged, from DEBUG on."""
+@dataclasses.dataclass
+class World:
+    """What was furnished: a place at each provider, the secrets that went in, and a browser for each person."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
-@pytest.fixture
-def log() -> Iterator[Lines]:
-    handler, root = Lines(), logging.getLogger()
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    yield handler
-    root.removeHandler(handler)
-    root.setLevel(before)
-
-
-def echo(request: web.Request) -> web.Response:
-    """A failure that repeats all it was sent, as gateways and debug pages do: with names, and bare, so that no shape gives a secret away."""
-    text = f"no route for {request.path_qs} with " + " ".join(f"{name}: {value}" for name, value in request.headers.items())
-    bare = " ".join(part.rpartition("=")[2] for value in request.headers.values() for part in value.split("; "))
-    told = f"no route, was given {bare} {text}"
-    return web.json_response({"code": 500, "message": told, "msg": told, "error": told, "success": False, "requestId": text}, status=500)
+    places: list[Place]
+    secrets: list[str]
+    browsers: dict[str, Client] = dataclasses.field(default_factory=dict)
+    users: dict[str, User] = dataclasses.field(default_factory=dict)
+    team: int = 0
 
 
 def canary_credential(key: str, simulator: Any) -> dict[str, str]:
@@ -76,38 +57,11 @@ def canary_credential(key: str, simulator: Any) -> dict[str, str]:
     return credential
 
 
-def needles(values: list[str]) -> list[str]:
-    """Returns every form in which a secret might stand somewhere: whole, quoted, in base64, and a piece that is more than its last four."""
-    found: set[str] = set()
-    for value in values:
-        found |= {value, quote(value, safe=""), base64.b64encode(value.encode()).decode().rstrip("="), json.dumps(value)[1:-1]}
-        if len(value) >= 16:
-            found.add(value[-20:-4])
-        found |= {part.partition("=")[2] for part in value.split("; ") if "=" in part and len(part.partition("=")[2]) > 12}
-    return sorted(found, key=len, reverse=True)
-
-
-def hits(text: str, wanted: list[str]) -> list[str]:
-    return [f"…{text[max(0, text.index(word) - 60) : text.index(word)]}‹secret›" for word in wanted if word in text]
-
-
-def dump() -> Iterator[tuple[str, str]]:
-    """Yields the whole database as text: each table, and on SQLite also what its own dump says."""
-    with connection.cursor() as cursor:
-        for table in connection.introspection.table_names(cursor):
-            cursor.execute(f'SELECT * FROM "{table}"')
-            yield table, "\n".join(repr(row) for row in cursor.fetchall())
-    if connection.vendor == "sqlite":
-        with sqlite3.connect(connection.settings_dict["NAME"]) as other:
-            yield "iterdump", "\n".join(other.iterdump())
-        yield "file", Path(connection.settings_dict["NAME"]).read_bytes().decode("latin-1")
-
-
 @pytest.fixture
-def world(client, alice, serve) -> list[tuple[Place, list[str]]]:
-    """An account at every provider, connected through the form, with jobs, edits, readings and errors that repeat what was sent."""
+def world(client, alice, serve) -> World:
+    """An account at every provider, connected through the form and shared, with jobs, edits, readings and errors that repeat what was sent."""
     account_connected.disconnect(dispatch_uid="conversations.connected")
-    made = []
+    made = World([], [])
     for key in KEYS:
         simulator, url = serve(key, populate=4)
         simulator.unlimited()
@@ -119,16 +73,20 @@ def world(client, alice, serve) -> list[tuple[Place, list[str]]]:
         account.refresh_from_db()
         secret = {field.name for field in account.provider.credential_fields if field.secret}
         support.synced(account)
-        place = happenings(client, alice, simulator, account)
-        made.append((place, [value for name, value in credential.items() if name in secret and len(value) > 7]))
+        made.places.append(happenings(client, alice, simulator, account))
+        made.secrets += [value for name, value in credential.items() if name in secret and len(value) > 7]
     signals.connect()
+    for place in made.places:
+        if place.job is None:  # a provider that cannot switch stored conversations
+            place.job, place.draft = made.places[0].job, made.places[0].draft
+    peopled(made, client, alice)
     return made
 
 
 def happenings(client: Client, alice: User, simulator: Any, account: Account) -> Place:
     """Lets a job run, and a reading, a test and an edit fail with answers that repeat the request."""
     place = Place(simulator, account, None, None)  # type: ignore[arg-type]
-    with suppress(ValidationError):  # a provider that cannot switch stored conversations
+    with suppress(ValidationError):
         place = furnish(alice, simulator, account)
     simulator.failed = echo
     simulator.add_fault("error", times=30)
@@ -145,62 +103,169 @@ def happenings(client: Client, alice: User, simulator: Any, account: Account) ->
     return place
 
 
-def test_s08_no_secret_comes_out_anywhere(log, world, client, alice, redis_client, monkeypatch) -> None:
-    wanted = needles([value for _place, values in world for value in values])
-    assert len(wanted) > 12
-    found: dict[str, list[str]] = {}
-    looked = 0
+def peopled(world: World, client: Client, alice: User) -> None:
+    """Shares everything with a team for use and with another to read, and lets others fail and ask there too."""
+    desk, readers = people(alice), teams.create(alice, "Readers")
+    world.users = {name: getattr(desk, name) for name in ROLES if name != "reader"} | {"reader": support.make_user("reader@example.com")}
+    Membership.objects.create(team=readers, user=world.users["reader"], role=Role.OPERATOR)
+    for place in world.places:
+        teams.share(alice, place.account, desk.team, ShareLevel.USE)
+        teams.share(alice, place.account, readers, ShareLevel.READ)
+        place.team = desk.team.pk
+    world.users["superuser"] = User.objects.create_superuser("root@example.com", "x" * 12)
+    world.browsers = {"anonymous": Client(raise_request_exception=False)}
+    for name, user in world.users.items():
+        world.browsers[name] = client if user == alice else Client(raise_request_exception=False)
+        world.browsers[name].force_login(user)
+    place = world.places[0]
+    place.simulator.add_fault("error", times=30)
+    edits.edit_now(desk.operator, place.account.conversations.first(), {"title": "by another"})
+    world.browsers["operator"].post(reverse("account_sync", args=[place.account.pk]), headers=HTMX)
+    place.simulator.clear_faults()
+    mirror.cancel_sync(place.account)
+    world.secrets += [teams.invite(alice, desk.team, Role.VIEWER)[1], secrets.token_urlsafe(24)]  # the last one is a password that nobody has
+    teams.set_limits(alice, desk.team, 1, None)
+    asked = jobs.plan(jobs.create(desk.operator, "set-title", place.account.conversations.all()), {"template": "{n}.", "include_hand_made": True})
+    assert jobs.start(desk.operator, asked) and asked.order == "ask"
 
-    def search(where: str, text: str) -> None:
-        nonlocal looked
-        looked += 1
-        if bad := hits(text, wanted):
-            found[where] = bad
 
+def routes(who: str, world: World) -> Iterator[tuple[str, Place, bool]]:
+    """Yields the addresses of a person's walk: all of them at one place, and at the others those that lead to something there."""
+    for number, place in enumerate(world.places):
+        whole = who == "owner" or number == (ROLES.index(who) if who in ROLES else 0) % len(world.places)
+        for name, _route, kinds in {name: (name, route, kinds) for name, route, kinds in patterns()}.values():
+            if name != "account_logout" and (whole or (who in MEMBERS and "UUIDConverter" in kinds.values())):
+                yield name, place, whole
+    if who in MEMBERS:  # the job that waits for an approval: its page and what belongs to it
+        asked = Job.objects.get(order="ask")
+        for name in ("job_detail", "job_item", "job_report", "job_list"):
+            yield name, Place(world.places[0].simulator, world.places[0].account, asked, asked, world.team), True
+
+
+@pytest.fixture
+def log() -> Iterator[Lines]:
+    with lines() as handler:
+        yield handler
+
+
+def test_s08_no_secret_comes_out_anywhere(log, world, redis_client, monkeypatch) -> None:
+    sweep = Sweep(world.secrets)
+    assert len(sweep.wanted) > 30
     # The errors did repeat the secrets: what is searched for was there to be told.
     assert RequestLog.objects.filter(answer__contains="no route").exists() and AuditEntry.objects.exists()
-    people = {"owner": client, "anonymous": Client(raise_request_exception=False)}
-    for name, user in (("stranger", support.make_user("bob@example.com")), ("admin", User.objects.create_superuser("root@example.com", "x" * 12))):
-        people[name] = Client(raise_request_exception=False)
-        people[name].force_login(user)
-    for who, browser in people.items():
-        for place, _values in world if who == "owner" else world[:1]:
-            if place.job is None:
-                place.job, place.draft = world[0][0].job, world[0][0].draft
-            for name in names():
-                if name in ("account_logout",):
-                    continue
-                for headers in ({}, HTMX):
-                    answer = browser.get(address(place, name), headers=headers)
-                    search(f"{who} {name} {headers}", body(answer))
-                    assert answer.status_code != 500, name
+    for who in world.browsers:
+        walked(who, world, sweep)
+        files(who, world, sweep)
+        refusals(who, world, sweep)
+    operators_site(world, sweep)
+    commands(world, sweep)
+    assert b"celery" in set(redis_client.scan_iter("*")) and str(world.places[0].account.pk) in everything_at(redis_client, b"celery")
+    broken_with_a_secret_in_hand(world, sweep, monkeypatch)
+    sweep.machinery(log, redis_client)
+    assert sweep.looked > 3000 and len(log.lines) > 500
+    assert sweep.found == {}
+
+
+# --- pages and files ------------------------------------------------------------------------------------------------------------------
+
+SHOWN = ("account_detail", "account_requests", "account_history", "conversation_detail", "job_detail", "job_item")
+
+
+def walked(who: str, world: World, sweep: Sweep) -> None:
+    """Walks over every address as one person, as a page and as a fragment; who may see it did see it."""
+    for name, place, whole in routes(who, world):
+        for headers in ({}, HTMX) if whole else ({},):
+            answer = sweep.answer(f"{who} {name} {place.account.label} {headers}", world.browsers[who].get(address(place, name), headers=headers))
+            assert answer.status_code != 500, (who, name)
+            if not headers and name in SHOWN and place in world.places:
+                assert answer.status_code == (200 if who in MEMBERS else 302 if who == "anonymous" else 404), (who, name)
+
+
+def files(who: str, world: World, sweep: Sweep) -> None:
+    """Downloads what may be downloaded."""
+    if who == "anonymous":
+        return
+    browser = world.browsers[who]
     for kind in ("csv", "json"):
-        for place, _values in world:
-            search(f"report.{kind}", body(client.get(reverse("job_report", args=[place.job.pk, kind]))))
-        search(f"audit.{kind}", body(client.get(reverse("audit_export", args=[kind]))))
-    for path in ("/admin/", "/nowhere/", "/conversations/999999999/"):
-        for who, browser in people.items():
-            search(f"{who} {path}", body(browser.get(path)))
-    for command in (["accounts", "list"], ["jobs", "report", str(world[0][0].job.pk)], ["jobs", "items", str(world[0][0].job.pk)]):
-        out = io.StringIO()
-        call_command(*command, "--json", stdout=out)
-        search(" ".join(command), out.getvalue())
+        for place in world.places:
+            report = sweep.answer(f"{who} report.{kind}", browser.get(reverse("job_report", args=[place.job.pk, kind])))
+            assert report.status_code == (200 if who in MEMBERS else 404), who
+        assert sweep.answer(f"{who} audit.{kind}", browser.get(reverse("audit_export", args=[kind]))).status_code == 200
+    assert sweep.answer(f"{who} accounts.json", browser.get(reverse("account_export"))).status_code == 200
 
-    # A mistake of ours while a credential is in our hands: the page, the log and what a report of it would say.
-    place, values = world[0]
+
+def refusals(who: str, world: World, sweep: Sweep) -> None:
+    """Lets a person meet every page that says no, with a secret in what they sent."""
+    browser, strict = world.browsers[who], Client(enforce_csrf_checks=True, raise_request_exception=False)
+    if who in world.users:
+        strict.force_login(world.users[who])
+    add = reverse("account_add_provider", args=["aurod"])
+    given = fields("http://10.0.0.7", {"token": world.secrets[0], "app_version": "1"}, label="new")
+    many = "&".join(f"x{number}={world.secrets[0]}" for number in range(1100))
+    for headers in ({}, HTMX):
+        answers = [
+            strict.post(add, given, headers=headers),
+            browser.post("/nowhere/", given, headers=headers),
+            browser.post("/conversations/999999999/", given, headers=headers),
+            browser.post(reverse("account_history", args=[world.places[0].account.pk]), given, headers=headers),
+            browser.post(add, given, headers=headers),
+            browser.generic("POST", add, many, "application/x-www-form-urlencoded", headers=headers),
+            browser.post(reverse("account_login"), {"login": "nobody@example.com", "password": world.secrets[-1]}, headers=headers),
+        ]
+        for number, answer in enumerate(answers):
+            sweep.answer(f"{who} refusal {number} {headers}", answer)
+        if who != "anonymous":
+            assert [answer.status_code for answer in answers[:6]] == [403, 404, 405, 405, 422, 400], who
+
+
+def operators_site(world: World, sweep: Sweep) -> None:
+    """Looks at every page of Django's admin site, which only its operators may."""
+    for model in admin.site._registry:
+        for part in ("changelist", "add", "change"):
+            first = model._default_manager.first()
+            try:
+                path = reverse(
+                    f"admin:{model._meta.app_label}_{model._meta.model_name}_{part}", args=[first.pk] if part == "change" and first else []
+                )
+            except NoReverseMatch:
+                continue
+            for who in ("superuser", "owner"):
+                answer = sweep.answer(f"{who} {path}", world.browsers[who].get(path))
+                assert (answer.status_code == 200) == (who == "superuser"), path
+
+
+def commands(world: World, sweep: Sweep) -> None:
+    """Runs the commands that show something."""
+    place = world.places[0]
+    row = str(place.account.conversations.values_list("pk", flat=True).first())
+    for command in (
+        ["accounts", "list"],
+        ["accounts", "export", "--user", "alice@example.com"],
+        ["conversations", "list"],
+        ["conversations", "show", row],
+        ["jobs", "show", str(place.job)],
+        *(["jobs", part, str(one.job.pk)] for part in ("report", "items") for one in world.places),
+    ):
+        out, err = io.StringIO(), io.StringIO()
+        call_command(*command, "--json", stdout=out, stderr=err)
+        sweep.look(" ".join(command), out.getvalue() + err.getvalue())
+        assert out.getvalue(), command
+
+
+# --- a mistake of ours ----------------------------------------------------------------------------------------------------------------
+
+
+def broken_with_a_secret_in_hand(world: World, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks while a credential is in our hands: the page, the log and what a report of it would say."""
+    place = world.places[0]
     monkeypatch.setattr("accounts.views.services.check_address", broken)
-    given = fields(place.account.base_url, {"token": values[0], "app_version": "1"}, label="new")
-    answer = client.post(reverse("account_add_provider", args=[place.account.provider_key]), given)
-    search(f"500 page ({answer.status_code})", body(answer))
-    search("error report", report_of(given))
-
-    for key in redis_client.scan_iter("*"):
-        search(f"redis {key!r}", everything_at(redis_client, key))
-    for table, text in dump():
-        search(f"database {table}", text)
-    search("log", "\n".join(log.lines))
-    assert looked > 300 and len(log.lines) > 50
-    assert found == {}
+    given = fields(place.account.base_url, {"token": world.secrets[0], "app_version": "1"}, label="new")
+    for who, browser in world.browsers.items():
+        for headers in ({}, HTMX):
+            answer = browser.post(reverse("account_add_provider", args=[place.account.provider_key]), given, headers=headers)
+            sweep.answer(f"{who} 500 {headers}", answer)
+            assert answer.status_code == 500 or who == "anonymous"
+    sweep.look("error report", report_of(given))
 
 
 def broken(*_given: Any) -> None:
@@ -217,18 +282,6 @@ def report_of(given: dict[str, str]) -> str:
         reporter = ExceptionReporter(request, *sys.exc_info(), is_email=True)
         return reporter.get_traceback_html() + reporter.get_traceback_text()
     raise AssertionError
-
-
-def everything_at(redis_client: Any, key: bytes) -> str:
-    kind = redis_client.type(key).decode()
-    reading = {
-        "list": lambda: redis_client.lrange(key, 0, -1),
-        "hash": lambda: redis_client.hgetall(key),
-        "set": lambda: redis_client.smembers(key),
-        "zset": lambda: redis_client.zrange(key, 0, -1, withscores=True),
-        "string": lambda: redis_client.get(key),
-    }.get(kind, lambda: kind)
-    return f"{key!r} {reading()!r}"
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -22,6 +22,7 @@ class Place:
     account: Account
     job: Job
     draft: Job
+    team: int = 1
 
     def argument(self, route: str, name: str, kind: str) -> Any:
         """Returns what stands for one part of a route."""
@@ -35,6 +36,8 @@ class Place:
             return self.job.items.values_list("pk", flat=True).first()
         if name == "entry_pk":
             return AuditEntry.objects.filter(result="applied").values_list("pk", flat=True).last()
+        if "teams/" in route and name == "pk":
+            return self.team
         if "conversations/" in route:
             return self.account.conversations.values_list("pk", flat=True).first()
         return self.job.pk if "jobs/" in route else 1
