@@ -36,7 +36,7 @@ def half(connected, alice):
 def test_what_the_preview_left_out_is_neither_done_nor_a_lane(half, alice):
     job, account = half
     assert job.total == 32 and job.n_skipped == 16
-    context = job_presenters.live_context(job, QueryDict())
+    context = job_presenters.live_context(job, QueryDict(), alice)
     assert (context["percent"], context["sentence"]) == (0, "0 of 16 done")
     assert [part["css"] for part in context["segments"]] == ["pending"]
     [lane] = lane_board.job_context(job, alice)["lanes"]
