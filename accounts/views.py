@@ -78,6 +78,7 @@ def _list_context(request: HttpRequest) -> dict[str, Any]:
     kept = {"attention": "1"} if only else {}
     return {
         "rows": rows,
+        "owned_count": sum(row["owned"] for row in rows),
         "only_attention": only,
         "only_label": label,
         "labels": labels.names_for(_me(request)),

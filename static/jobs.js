@@ -10,6 +10,10 @@
     $$("[data-pick]", picker).forEach((other) => other.classList.toggle("is-chosen", other === option));
     const about = $(`[data-pick-about="${option.id}"]`, picker);
     $("[data-picker-about]", picker).replaceChildren(...(about ? [about.content.cloneNode(true)] : []));
+    if (option.dataset.pick) $$(".choice.has-error", picker.closest("form")).forEach((choice) => {  // one choice is what was missing
+      choice.classList.remove("has-error");
+      $$(".field-error", choice).forEach((error) => error.remove());
+    });
     $('[data-bs-toggle="dropdown"]', picker).focus();
   });
 

@@ -49,7 +49,7 @@
     $("[data-select-count]", bar).textContent = say(words, {n: number(count), m: number(state.picks.length)});
     const more = $("[data-select-all]", bar);
     more.textContent = say("textSelectAll", {n: number(total)});
-    more.hidden = locked || state.all || ticked < all.length || total <= all.length;
+    more.hidden = locked || state.all || total <= count;  // offered from the first tick: a phone has no box for the page
     $("[data-select-ask]", bar).hidden = !(count && state.asking);
     $("[data-select-actions]", bar).hidden = Boolean(count && state.asking);
   }

@@ -104,17 +104,21 @@ def test_from_the_list_to_the_downloaded_results(
     page = signed_in(locale=locale, viewport=viewport)
     page.goto("/conversations/?sort=title")
     assert page.locator("html").get_attribute("lang") in (language, language.replace("hans", "Hans"))
-    # The header of the table, and with it the box for the page, gives way to cards where there is no room.
-    page.evaluate("document.querySelector('[data-select-page]').click()")
+    # The header of the table, and with it the box for the page, gives way to cards where there is no room: one tick is enough to be offered all.
+    page.locator("tbody input[name=ids]" if viewport == NARROW else "[data-select-page]").first.click()
     page.locator("[data-select-all]").click()
+    assert page.locator("[data-select-all]").is_hidden(), "nothing more can be selected"
     page.locator('[data-select-actions] button[value="switch-model"]').click()
 
     page.wait_for_url(re.compile(r"/jobs/\d+/compose/"))
     assert "60" in page.locator("#page-title").inner_text()
+    page.locator("#to-preview").click()
+    page.locator(".choice.has-error .field-error").wait_for()
     page.locator("#picker-1").click()
     page.keyboard.type(model.name[:6].lower())
     page.keyboard.press("Enter")
     assert page.locator("[data-picker-label]").inner_text() == model.name
+    assert page.locator(".has-error, .field-error").count() == 0, "what was missing is there"
     assert page.locator('input[name="provider-aurod"]').input_value() == model.model_id
     assert fits(page)
     page.locator("#to-preview").click()

@@ -33,6 +33,7 @@ def test_invited_joined_and_at_work_with_a_shared_account_whose_secret_stays_hid
     page.fill("#id_name", "Support desk")
     page.click("#team-create")
     page.wait_for_url(re.compile(r"/teams/\d+/$"))
+    expect(page.locator("#to-accounts")).to_be_visible()  # where sharing begins
     page.click("#invite")
     link = page.locator("#invitation-address").inner_text()
     page.goto(f"/accounts/{account.pk}/")
@@ -57,6 +58,12 @@ def test_invited_joined_and_at_work_with_a_shared_account_whose_secret_stays_hid
     phone.wait_for_url(re.compile(r"/teams/\d+/$"))
     assert teams.role_of(bob, team) == Role.OPERATOR
     no_sideways_scroll(phone)
+    phone.click(f"#conversations-{account.pk}")
+    expect(phone.locator("tbody tr")).to_have_count(4)
+    phone.goto("/accounts/")
+    expect(phone.locator(f"#account-{account.pk}")).to_be_visible()
+    expect(phone.locator("#test-all, #export, [data-select-page]")).to_have_count(0)  # for accounts of one's own, of which there are none
+    phone.goto(f"/teams/{team.pk}/")
     phone.get_by_role("link", name="Shop").first.click()
     phone.wait_for_url("**/accounts/**")
     expect(phone.locator("#sharing")).to_contain_text("It belongs to alice@example.com")
