@@ -308,15 +308,15 @@ def test_a_redis_that_hangs_and_comes_back_empty_costs_time_and_nothing_else(beg
 
 def test_claims_are_renewed_while_others_are_written_down(begin, monkeypatch):
     simulator, account, job = begin(150, latency=0.02)
-    monkeypatch.setattr(claims, "TTL_MS", 600)
-    simulator.add_fault("slow", writes_only=True, seconds=1.8)
+    monkeypatch.setattr(claims, "TTL_MS", 2000)
+    simulator.add_fault("slow", writes_only=True, seconds=8.0)
     lane = in_background(lanes.run_lane, account.pk)
     until(lambda: any(call.fault == "slow" for call in simulator.log))
     remote_id = next(call.path.rpartition("/")[2] for call in simulator.log if call.fault == "slow")
     until(lambda: Job.objects.get(pk=job.pk).n_applied >= 20)
-    time.sleep(1.0)  # longer than a claim lives by itself
+    time.sleep(2.5)  # longer than a claim lives by itself
     assert claims.take(account.upstream_identity, [remote_id], "somebody else") == set()
-    lane.join(30)
+    lane.join(60)
     is_over(job, simulator)
     assert claims.take(account.upstream_identity, [remote_id], "somebody else") == {remote_id}
 
