@@ -367,9 +367,9 @@ def test_a_long_cool_down_holds_the_lane_and_uses_up_no_try(begin, redis_client)
         line.run(lambda provider: provider.limiter.cool_down(provider.limit("GET", "/").key, 120))
     began = time.monotonic()
     assert lanes.run_lane(account.pk) is False
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # of 120
     lane = Lane.objects.get()
-    assert 100 < (lane.blocked_until - timezone.now()).total_seconds() < 125
+    assert 60 < (lane.blocked_until - timezone.now()).total_seconds() < 125
     job.refresh_from_db()
     assert job.n_pending == 40 and set(job.items.values_list("tries", flat=True)) == {0}
     assert simulator.log == [] and leases.reap() == []
