@@ -178,7 +178,7 @@ def test_s05_the_deadline_ends_a_drip_that_no_read_timeout_would(handler: Handle
             start = loop.time()
             with pytest.raises(httpx.ReadTimeout):
                 await client.get(f"http://127.0.0.1:{server.port}/", extensions={"deadline": 0.3})
-            assert 0.25 <= loop.time() - start < 2.0
+            assert 0.25 <= loop.time() - start < 4.5  # the read timeout is five
             await server.gone.wait()
         async with serving(handler) as server, build_client(LOOPBACK, concurrency=1, deadline=0.3) as client:
             with pytest.raises(httpx.ReadTimeout):
