@@ -149,7 +149,7 @@ def test_a_login_token_works_tells_its_end_and_dies_with_the_password() -> None:
         async with connected(url, {"secret": token}) as provider:
             identity = await provider.check()
             assert identity.user_id == "lin.wei" and identity.expires_at is not None
-            assert abs(identity.expires_at.timestamp() - time.time() - 3600) < 10
+            assert abs(identity.expires_at.timestamp() - time.time() - 3600) < 60
             simulator.user.password = "another password"
             for call in (provider.check(), provider.read(Ref("1")), provider.list_conversations()):
                 with pytest.raises(CredentialsRejected) as caught:
