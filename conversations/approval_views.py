@@ -18,8 +18,8 @@ from accounts.models import User
 from config.htmx import render_page_or_fragment, wants_fragment
 
 from . import access, approval_presenters, approvals
-from . import job_presenters as presenters
 from .models import Job, Order
+from .preview_presenters import preview_context
 
 POLL = "5s"
 
@@ -36,7 +36,7 @@ def waiting(request: HttpRequest, job: Job, *, reason: str = "", errors: Any = (
         return HttpResponseClientRedirect(detail)
     if wants_fragment(request) and request.GET.get("asked", str(count)) != str(count):
         return HttpResponseClientRefresh()
-    context = presenters.preview_context(job, request.GET) | approval_presenters.context(job, _me(request))
+    context = preview_context(job, request.GET) | approval_presenters.context(job, _me(request))
     query = context["query"]
     context |= {"readonly": True, "poll_every": POLL if context["is_author"] else "", "polled": False, "reason": reason, "errors": errors}
     context["poll_url"] = f"{detail}?{query}{'&' if query else ''}asked={count}"

@@ -20,8 +20,9 @@ from accounts.request_log import item_subject
 
 from . import explanations
 from .context import provider_mark
-from .job_presenters import LABELS, duration, reason_of
+from .job_presenters import LABELS, duration
 from .models import NOT_STARTED, Attempt, Job, JobItem
+from .row_presenters import reason_of
 from .states import OPEN, ItemStatus, counter_of
 
 S = ItemStatus

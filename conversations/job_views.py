@@ -22,10 +22,12 @@ from accounts.recent import recently_authenticated
 from config.htmx import hx_toast, render_page_or_fragment, safe_next, wants_fragment
 
 from . import access, approval_presenters, approval_views, approvals, audit, canary, jobs, lane_board, lists, reports, ticks, undo, wake
-from . import job_presenters as presenters
 from .config_forms import ConfigureForm
 from .job_forms import StartForm, SwitchModelForm, TitleForm, parts_of, selected, selected_again
+from .job_list_presenters import list_context
+from .live_presenters import live_context
 from .models import COUNTERS, NOT_STARTED, Action, Job, Order
+from .preview_presenters import chosen_items, preview_context
 from .title_examples import title_examples
 
 
@@ -145,11 +147,11 @@ def _live_context(request: HttpRequest, job: Job) -> dict[str, Any]:
     mine = job.actor_id == _user(request).pk
     approved = "" if wants_fragment(request) else approval_presenters.approved_by(job)
     rights = {"approved_by": approved, "may_edit": mine, "may_pause": mine or Job.objects.pausable_by(request.user).filter(pk=job.pk).exists()}
-    return presenters.live_context(job, request.GET, _user(request)) | lane_board.job_context(job, _user(request)) | rights
+    return live_context(job, request.GET, _user(request)) | lane_board.job_context(job, _user(request)) | rights
 
 
 def _preview(request: HttpRequest, job: Job, form: StartForm, status: int = 200) -> HttpResponse:
-    context = presenters.preview_context(job, request.GET) | {"form": form, "polled": wants_fragment(request)}
+    context = preview_context(job, request.GET) | {"form": form, "polled": wants_fragment(request)}
     context |= {"rejected": lists.rejected_context(job), "refusals": approvals.refusals(job)}
     context["asks"] = approval_presenters.needed(job.actor, {share.account.pk: share.changes for share in context["shares"]})
     if wants_fragment(request) and request.GET.get("bar", "1" if context["changes"] else "0") != ("1" if context["changes"] else "0"):
@@ -173,7 +175,7 @@ def job_tick(request: HttpRequest, pk: int) -> HttpResponse:
     if request.POST.get("stuck"):
         ticks.drop_stuck(_user(request), job)
     else:
-        item, items = request.POST.get("item", ""), presenters.chosen_items(job, request.POST.get("group", ""))
+        item, items = request.POST.get("item", ""), chosen_items(job, request.POST.get("group", ""))
         if not request.POST.get("all"):
             items = items.filter(pk=item if item.isdecimal() else 0)
         ticks.tick(_user(request), job, items, ticked=request.POST.get("ticked") == "1")
@@ -324,7 +326,7 @@ def job_report(request: HttpRequest, pk: int, kind: str) -> HttpResponse | Strea
 @require_safe
 def job_list(request: HttpRequest) -> HttpResponse:
     """All jobs that one may see: running, previews, finished."""
-    context = presenters.list_context(Job.objects.visible_to(request.user), request.GET)
+    context = list_context(Job.objects.visible_to(request.user), request.GET)
     context["for_me"] = Job.objects.visible_to(request.user).waiting_for(request.user).count()
     return render_page_or_fragment(request, "jobs/list.html", "jobs/_list.html", context)
 

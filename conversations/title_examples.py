@@ -12,7 +12,7 @@ from accounts.models import Account
 from accounts.providers.schema import Op
 
 from . import numbering, titles
-from .job_presenters import Value
+from .item_values import Value
 from .models import Job, JobItem
 from .states import REASONS
 

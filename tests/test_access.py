@@ -71,7 +71,7 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "account_change_password": ((), ANY, ANY),
     "account_reauthenticate": ((), ANY, ANY),
     "account_set_password": ((), ANY, ANY),
-    # there is none in this installation; tests/accounts/test_oidc.py has one
+    # there is none in this installation; tests/accounts/conftest.py has one
     "oidc_login": ((), NO, NONE),
     "oidc_callback": ((), NONE, NO),
     "oidc_connect": ((), NO, NONE),

@@ -32,14 +32,6 @@ from .support import HTMX, fields
 CONFIRM = "/auth/confirm/"
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The half minutes of the codes, at a standstill."""
-    clock = Clock()
-    monkeypatch.setattr("allauth.mfa.totp.internal.auth.yield_hotp_counters_from_time", clock.counters)
-    return clock
-
-
 # --- S16: cookies and sessions ------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Account
-from conversations import expiry, job_presenters, jobs
+from conversations import expiry, jobs, preview_presenters
 from tests.accounts.support import text
 
 from .support import synced
@@ -32,11 +32,11 @@ def test_a_preview_warns_of_a_credential_that_ends_before_the_job_does(connected
 
     now = timezone.now()
     Account.objects.filter(pk=account.pk).update(rate=0.1, credential_expires_at=now + timedelta(hours=3))
-    assert expiry.outlived(job_presenters.shares(job), now) == []
+    assert expiry.outlived(preview_presenters.shares(job), now) == []
     assert "its credential ends in" not in text(client.get(page))
 
     Account.objects.filter(pk=account.pk).update(credential_expires_at=now + timedelta(minutes=5, seconds=30))
-    (one,) = expiry.outlived(job_presenters.shares(job), now)
+    (one,) = expiry.outlived(preview_presenters.shares(job), now)
     assert (one.account, one.needs, one.ended) == (account, timedelta(seconds=900), False)
     assert f"{account.label} needs about 15 min, its credential ends in 5 min." in text(client.get(page))
 

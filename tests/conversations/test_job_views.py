@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from conversations import checks, jobs, lanes, workers
 from conversations.job_forms import StartForm
-from conversations.job_presenters import preview_context
 from conversations.models import Conversation, Job, JobItem, Worker
+from conversations.preview_presenters import preview_context
 
 from .support import make_user, synced
 

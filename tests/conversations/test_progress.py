@@ -6,7 +6,7 @@ import pytest
 from django.core.cache import cache
 from django.http import QueryDict
 
-from conversations import checks, job_presenters, jobs, lane_board, progress, undo
+from conversations import checks, job_presenters, jobs, lane_board, live_presenters, preview_presenters, progress, undo
 from conversations.models import Conversation, Job
 from conversations.states import ItemStatus as S
 
@@ -36,7 +36,7 @@ def half(connected, alice):
 def test_what_the_preview_left_out_is_neither_done_nor_a_lane(half, alice):
     job, account = half
     assert job.total == 32 and job.n_skipped == 16
-    context = job_presenters.live_context(job, QueryDict(), alice)
+    context = live_presenters.live_context(job, QueryDict(), alice)
     assert (context["percent"], context["sentence"]) == (0, "0 of 16 done")
     assert [part["css"] for part in context["segments"]] == ["pending"]
     [lane] = lane_board.job_context(job, alice)["lanes"]
@@ -82,7 +82,7 @@ def test_an_undo_of_what_somebody_put_back_already_shows_what_is_there(connected
     back = undo.undo(alice, Job.objects.get(pk=job.pk))
     while checks.check_preview(back.pk, account.pk):
         pass
-    [shown] = job_presenters.preview_context(Job.objects.get(pk=back.pk), QueryDict())["page"].rows
+    [shown] = preview_presenters.preview_context(Job.objects.get(pk=back.pk), QueryDict())["page"].rows
     assert shown.item.reason == "already_there" and shown.after is None
     name = account.catalogue.get(model_id=old).name
     assert shown.before is not None and shown.before.text == name
