@@ -24,19 +24,24 @@ class Request:
     people: str  # who may approve
 
 
-def why(team: Team, rows: int, limit: int) -> str:
-    """Returns why a team has to approve a job."""
-    text = ngettext(
+def why(team: Team, rows: int, limit: int, own: bool) -> str:
+    """Returns why a team has to approve a job; `own`: its author reads it."""
+    mine = ngettext(
+        "In “%(team)s” your role may change up to %(limit)s conversation in one job; this one changes %(rows)s there.",
+        "In “%(team)s” your role may change up to %(limit)s conversations in one job; this one changes %(rows)s there.",
+        limit,
+    )
+    others = ngettext(
         "In “%(team)s” the role of its author may change up to %(limit)s conversation in one job; this one changes %(rows)s there.",
         "In “%(team)s” the role of its author may change up to %(limit)s conversations in one job; this one changes %(rows)s there.",
         limit,
     )
-    return text % {"team": team.name, "limit": f"{limit:,}", "rows": f"{rows:,}"}
+    return (mine if own else others) % {"team": team.name, "limit": f"{limit:,}", "rows": f"{rows:,}"}
 
 
 def needed(user: User, rows: Mapping[Any, int]) -> list[str]:
     """Returns why a draft of this person could not run at once, a sentence for each team; mostly nothing."""
-    return [why(one.team, one.rows, one.limit) for one in limits.exceeded(user, rows)]
+    return [why(one.team, one.rows, one.limit, own=True) for one in limits.exceeded(user, rows)]
 
 
 def context(job: Job, user: User) -> dict[str, Any]:
@@ -44,16 +49,16 @@ def context(job: Job, user: User) -> dict[str, Any]:
     found = list(job.approvals.select_related("team", "decided_by", "job").order_by("team__name", "pk"))
     roles = approvals.leads(user, job)
     mine = [approval for approval in found if approval.decided_at is None and approval.team_id in roles]
-    comma = pgettext("between counts", ", ")
+    own, comma = job.actor_id == user.pk, pgettext("between counts", ", ")
     return {
         "requests": [
-            Request(one, why(one.team, one.rows, one.row_limit), comma.join(str(person) for person in approvals.approvers(one))) for one in found
+            Request(one, why(one.team, one.rows, one.row_limit, own), comma.join(str(person) for person in approvals.approvers(one))) for one in found
         ],
         "requested_at": min((one.requested_at for one in found), default=None),
-        "is_author": job.actor_id == user.pk,
+        "is_author": own,
         "may_refuse": bool(mine),
         "may_approve": any(approvals.enough(approval, roles[approval.team_id]) for approval in mine),
-        "outdated": job.actor_id == user.pk and approvals.outdated(job),
+        "outdated": own and approvals.outdated(job),
         "reason_length": approvals.REASON_LENGTH,
     }
 

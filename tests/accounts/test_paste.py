@@ -248,7 +248,9 @@ def test_a_capture_of_another_user_is_blocked_until_the_person_insists(client: C
     services.test_account(account)
     given = FORMS["bash"](page_request(account.base_url, simulator.second_credential()))
     before = Account.objects.get(pk=account.pk).sealed_credentials
+    assert "Nothing was saved." not in text(paste(client, given, account)), "a test does not save"
     blocked = paste(client, given, account, save="1")
+    assert "Nothing was saved." in text(blocked), "the press of the button is answered"
     assert blocked.status_code == 422 and "This credential belongs to “第二用户”, the account to “测试用户”." in text(blocked)
     assert Account.objects.get(pk=account.pk).sealed_credentials == before
     assert paste(client, given, account, save="1", other_user="1").headers["HX-Redirect"] == reverse("account_detail", args=[account.pk])

@@ -188,6 +188,10 @@ def test_pause_resume_cancel_and_a_truthful_end(at_aurod: Any, alice: User, sign
     jobs.start(alice, job)
     page = signed_in(viewport=NARROW)
     page.goto(f"/jobs/{job.pk}/")
+    assert page.locator("#page-subtitle").bounding_box()["width"] > 340, "the line about the job is not squeezed beside a button"
+    page.evaluate("document.dispatchEvent(new CustomEvent('toast', {detail: {message: 'Joined.'}}))")
+    tools, toast = page.locator(".page-head-row").bounding_box(), page.locator("#toasts .app-toast").bounding_box()
+    assert toast["y"] >= tools["y"] + tools["height"], "a notice leaves the menu and the tools in reach"
     with runner(account):
         page.locator("#tab-applied strong", has_text=re.compile("[1-9]")).wait_for()
         page.locator("#job-pause").click()

@@ -163,6 +163,16 @@ def test_a_limit_holds_within_each_team_by_itself(desk, shop, connected) -> None
     assert limits.exceeded(desk.operator, {shop.pk: 6, other.pk: 4}) == [limits.Excess(team, 4, 3), limits.Excess(desk.team, 6, 5)]
 
 
+def test_a_limit_speaks_to_the_author_and_about_the_author_to_others(desk, shop) -> None:
+    job = planned(desk.operator, some(shop, 12))
+    address = reverse("job_detail", args=[job.pk])
+    assert "your role may change up to 5 conversations" in text_of(browser(desk.operator).get(address))
+    assert jobs.start(desk.operator, job, note="why")
+    own, other = text_of(browser(desk.operator).get(address)), text_of(browser(desk.admin).get(address))
+    assert "your role may change up to 5 conversations" in own and "the role of its author" not in own
+    assert "the role of its author may change up to 5 conversations" in other and "your role" not in other
+
+
 # --- asking ---------------------------------------------------------------------------------------------------------------------------
 
 
