@@ -249,7 +249,7 @@ def test_what_is_no_secret_is_left_alone(text):
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=5000, suppress_health_check=[HealthCheck.too_slow])  # a pattern that explodes takes minutes
 def test_masking_is_quick_and_finds_nothing_new_the_second_time(text):
     once = mask(text)
     assert mask(once) == once
