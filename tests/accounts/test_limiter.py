@@ -226,17 +226,21 @@ def test_a_person_goes_ahead_of_all_who_wait_in_the_background() -> None:
 
 def test_a_caller_who_would_wait_too_long_is_told_how_long_and_takes_nothing(redis_client: redis.Redis) -> None:
     async def scenario(limiter: RedisLimiter) -> None:
+        loop = asyncio.get_running_loop()
         await limiter.acquire("busy", rate=0.2, max_wait=0.0)
         state = redis_client.get("switchboard:limit:{busy}")
+        start = loop.time()
         for priority in (False, True):
             for max_wait in (0.0, 0.5, 1.0):
                 with pytest.raises(LimiterBusy) as busy:
                     await limiter.acquire("busy", rate=0.2, priority=priority, max_wait=max_wait)
                 assert 1.0 < busy.value.retry_after <= 5.0 * (1.0 + module.MARGIN)
                 assert f"{busy.value.retry_after:.1f} s" in str(busy.value)
+        assert loop.time() - start < 2.0, "told at once: waiting as long as each of them had would be three seconds"
         assert redis_client.get("switchboard:limit:{busy}") == state
-        # Whoever has the time gets the very next slot.
-        assert 0.0 < await limiter.acquire("busy", rate=0.2, max_wait=8.0) <= 8.0
+        # Whoever has the time gets the very next slot, and not before it.
+        assert await limiter.acquire("busy", rate=0.2, max_wait=8.0) <= 8.0
+        assert loop.time() - start > 5.0 - 2 * LATE
 
     go(scenario)
 
