@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from . import presenters
 from .capture import Capture
-from .copied import Loss
+from .copied import Form, Loss
 from .providers.base import Provider
 
+FORMS = {Form.HEADERS: gettext_noop("request headers"), Form.TOKEN: gettext_noop("a token or key")}  # all other forms have names of their own
 HARMLESS = (Loss.LEFT_OUT, Loss.SUPPOSED)  # nothing that is there is wrong for it
 
 
@@ -19,7 +21,7 @@ def show_capture(found: Capture) -> dict[str, Any]:
     provider = found.provider
     labels = {declared.name: _(declared.label) for declared in provider.credential_fields} if provider else {}
     return {
-        "form": found.form.value,
+        "form": _(FORMS.get(found.form, found.form.value)),
         "requests": found.requests,
         "provider": provider,
         "mark": presenters.mark_of(provider) if provider else None,

@@ -243,6 +243,15 @@ def test_headers_that_do_not_say_http_or_https_are_those_of_the_account_they_wen
     assert opened(Account.objects.get(pk=account.pk)) == fresh
 
 
+@pytest.mark.parametrize(("language", "words"), [("en", ("request headers", "a token or key")), ("zh-hans", ("请求头", "令牌或密钥"))])
+def test_what_it_was_read_as_is_said_in_words(client: Client, connected, language: str, words: tuple[str, str]) -> None:
+    simulator, account = connected("aurod", populate=1)
+    User.objects.update(language=language)
+    request = FORMS["headers crlf"](page_request(account.base_url, simulator.credential()))
+    for given, word in zip((request, simulator.credential()["token"]), words, strict=True):
+        assert f"<dd> {word} </dd>" in " ".join(paste(client, given, account).content.decode().split())
+
+
 def test_a_capture_of_another_user_is_blocked_until_the_person_insists(client: Client, connected) -> None:
     simulator, account = connected("aurod", populate=3)
     services.test_account(account)
