@@ -18,7 +18,7 @@ import redis
 from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet, PermissionDenied, ValidationError
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Count, F, Q, QuerySet, Window
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -163,10 +163,9 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
         # Planned and started at the same moment: whoever comes second is refused or waits.
         if not Job.objects.select_for_update().filter(pk=job.pk, order=Order.DRAFT).exists():
             raise ValidationError(_("This job has been started; make a new one."))
-        accounts = {account.pk: account for account in Account.objects.filter(jobitem__job=job).distinct()}
-        taken: set[tuple[str, str]] = set()
-        for account in accounts.values():
-            planning.plan_items(job, account, taken)
+        taken: dict[str, set[str]] = {}
+        for account in Account.objects.filter(Exists(job.items.filter(account=OuterRef("pk")))):
+            planning.plan_items(job, account, taken.setdefault(account.upstream_identity, set()))
         job.planned_at = timezone.now()
         job.save(update_fields=["action", "params", "planned_at"])
         recount(job)
@@ -176,7 +175,8 @@ def plan(job: Job, params: dict[str, Any]) -> Job:
 
 def wake_checks(job: Job) -> None:
     """Asks the workers to read what a preview holds and nobody has read yet."""
-    for account_id in job.items.unchecked().order_by().values_list("account_id", flat=True).distinct():
+    unread = job.items.unchecked().filter(account=OuterRef("pk"))
+    for account_id in Account.objects.filter(Exists(unread)).values_list("pk", flat=True):
         wake.check(job.pk, account_id)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, QuerySet, TextField
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from accounts.models import Account, User
@@ -33,19 +33,18 @@ Answers = dict[int, tuple[Plan, list[int]]]  # plans, told apart as objects, and
 Answered = tuple[int, str, Plan, Plan]  # item, remote id, its plan, its plan where another item of the job is the same conversation
 
 
-def plan_items(job: Job, account: Account, taken: set[tuple[str, str]]) -> None:
-    """Fills the items of one account. `taken` holds the conversations (by upstream identity) of accounts before and grows by those of this one."""
+def plan_items(job: Job, account: Account, taken: set[str]) -> None:
+    """Fills the items of one account. `taken` holds the remote ids of accounts before with its upstream identity, and grows by its own."""
     names: dict[str, str] = dict(account.catalogue.values_list("model_id", "name"))
     aims = plans.chosen(job, account)
     plans.check_chosen(job, account, aims)
     distinct = title_plans.Distinct(job, account)
     answers: Answers = {}
     for pk, remote_id, made, twice in _answered(job, account, lambda item: plans.evaluate(job, item, account, aims, names)):
-        key = (account.upstream_identity, remote_id)
-        if key in taken:
+        if remote_id in taken:
             made = twice
         if made.reason != "left_out":
-            taken.add(key)
+            taken.add(remote_id)
         distinct.note(pk, made)
         answers.setdefault(id(made), (made, []))[1].append(pk)
         if len(answers) >= CHUNK:
@@ -72,16 +71,16 @@ def _answered(job: Job, account: Account, evaluate: Callable[[JobItem], Plan]) -
     for rows in _chunks(items, columns):
         if len(known) > KNOWN_ANSWERS:
             known = {}
-        keyed = [(row[0], row[1], (row[2], row[3] is None or row[4] is not None, trait(*row[5:]))) for row in rows]
+        keys = [row[2:] if trait is None else (row[2:4], trait(*row[4:])) for row in rows]
         first: dict[Hashable, int] = {}
-        for pk, _remote_id, key in keyed:
+        for row, key in zip(rows, keys, strict=True):
             if key not in known:
-                first.setdefault(key, pk)
+                first.setdefault(key, row[0])
         if first:
             found = whole(items).in_bulk(list(first.values()))
             known |= {key: answer(found[pk]) for key, pk in first.items()}
-        for pk, remote_id, key in keyed:
-            yield pk, remote_id, *known[key]
+        for row, key in zip(rows, keys, strict=True):
+            yield row[0], row[1], *known[key]
 
 
 def whole(items: QuerySet[JobItem]) -> QuerySet[JobItem]:
@@ -90,9 +89,10 @@ def whole(items: QuerySet[JobItem]) -> QuerySet[JobItem]:
 
 
 def _chunks(items: QuerySet[JobItem], columns: dict[str, Any]) -> Iterator[list[Row]]:
-    """Yields the items in their order as (id, remote id, ticked, conversation, gone at, `columns`)."""
-    wanted = items.annotate(**columns).order_by("ordinal")
-    rows = wanted.values_list("pk", "remote_id", "ticked", "conversation_id", "conversation__gone_at", *columns)
+    """Yields the items in their order as (id, remote id, ticked, whether the conversation is there, `columns`)."""
+    there = ExpressionWrapper(Q(conversation__isnull=False, conversation__gone_at=None), BooleanField())
+    wanted = items.annotate(there=there, **columns).order_by("ordinal")
+    rows = wanted.values_list("pk", "remote_id", "ticked", "there", *columns)
     chunk: list[Row] = []
     for row in rows.iterator(chunk_size=CHUNK):
         chunk.append(row)
@@ -106,14 +106,15 @@ def _chunks(items: QuerySet[JobItem], columns: dict[str, Any]) -> Iterator[list[
 # --- what an answer depends on --------------------------------------------------------------------------------------------------------
 
 
-def _traits(job: Job, account: Account) -> tuple[dict[str, Any], Callable[..., Hashable]] | None:
-    """Returns which columns the rules of a job's action look at, and what makes two rows of these one case; None where no two rows are.
+def _traits(job: Job, account: Account) -> tuple[dict[str, Any], Callable[..., Hashable] | None] | None:
+    """Returns which columns the rules of a job's action look at, and what of them makes two rows one case (None: all of them).
 
-    Beside these they look at whether a conversation is gone and at what a person ticked. JSON is compared as the text that is stored.
+    Returns None where no two rows are one case. Beside these columns the rules look at whether a conversation is there and at what a person
+    ticked. JSON is compared as the text that is stored.
     """
     if job.action == Action.SWITCH_MODEL:
         listed = {"aim": _text("target")} if "list" in job.params else {}
-        return {"now": F("conversation__model"), "stored": _text("conversation__model_value")} | listed, lambda *values: values
+        return {"now": F("conversation__model"), "stored": _text("conversation__model_value")} | listed, None
     if job.action == Action.CONFIGURE:
         touched = list(plans.chosen(job, account))
         return {"config": F("conversation__config")}, lambda config: _touched(config, touched)
