@@ -19,7 +19,6 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -168,11 +167,6 @@ class _GuardedClient(httpx.AsyncClient):
         # Without httpx's rounds for authentication, redirects, cookies and hooks: none of them has anything to do here.
         response = await self._transport.handle_async_request(request)
         response.request = request
-        try:
-            await response.aread()
-        except BaseException:
-            await response.aclose()
-            raise
         return response
 
 
@@ -277,7 +271,7 @@ class GuardedTransport(AiohttpTransport):
         return session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends one request and returns the answer with its body still to be read; raises the errors listed at the top of this file."""
+        """Sends one request and returns the answer with its whole body; raises the errors listed at the top of this file."""
         self._check_origin(request)
         body = await request.aread()
         headers = _header_list(request)
@@ -289,6 +283,7 @@ class GuardedTransport(AiohttpTransport):
         limits = request.extensions.get("timeout") or {}
         pool, connect = limits.get("pool"), limits.get("connect")
         exchange = _Exchange(request.url.host, loop.time() + (request.extensions.get("deadline") or self._deadline))
+        response: aiohttp.ClientResponse | None = None
         token = _exchange.set(exchange)
         try:
             async with asyncio.timeout_at(exchange.ends):
@@ -302,22 +297,32 @@ class GuardedTransport(AiohttpTransport):
                         connect=None if pool is None or connect is None else pool + connect, sock_connect=connect, sock_read=limits.get("read")
                     ),
                 )
-        except (EgressRefused, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
-            # RuntimeError is what uvloop raises where a connection closed just before it is written to.
-            raise _translated(error, exchange, request) from None
+                self._check_answer(response, request)
+                content = await self._read(response, request)
+        except BaseException as error:
+            if response is not None:
+                response.close()
+            if isinstance(error, (EgressRefused, aiohttp.ClientError, OSError, ValueError, RuntimeError)):  # TimeoutError is an OSError
+                # RuntimeError is what uvloop raises where a connection closed just before it is written to.
+                raise _translated(error, exchange, request) from None
+            raise
         finally:
             _exchange.reset(token)
-        try:
-            self._check_answer(response, request)
-        except BaseException:
-            response.close()
-            raise
         return httpx.Response(
             status_code=response.status,
             headers=response.raw_headers,
-            stream=_GuardedStream(response, exchange, request, self._max_body),
+            content=content,
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode("ascii", "ignore")},
         )
+
+    async def _read(self, response: aiohttp.ClientResponse, request: httpx.Request) -> bytes:
+        pieces, left = [], self._max_body
+        while piece := await response.content.readany():
+            left -= len(piece)
+            if left < 0:
+                raise BodyTooLarge(f"{request.url.host} sent more than {self._max_body} bytes.", request=request)
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def _check_origin(self, request: httpx.Request) -> None:
         url = request.url
@@ -337,41 +342,6 @@ class GuardedTransport(AiohttpTransport):
                 raise EncodingRefused(f"{request.url.host} answered in an encoding that was not asked for.", request=request)
         if (length := response.content_length) is not None and length > self._max_body and request.method != "HEAD":
             raise BodyTooLarge(f"{request.url.host} announced an answer of {length} bytes; at most {self._max_body} are read.", request=request)
-
-
-class _GuardedStream(httpx.AsyncByteStream):
-    """The body of an answer, up to the cap and until the deadline of its request."""
-
-    def __init__(self, response: aiohttp.ClientResponse, exchange: _Exchange, request: httpx.Request, max_body: int) -> None:
-        self._response = response
-        self._exchange = exchange
-        self._request = request
-        self._max_body = max_body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        content, ends, left = self._response.content, self._exchange.ends, self._max_body
-        now = asyncio.get_running_loop().time
-        while True:
-            try:
-                if now() >= ends:  # a reader slower than the sender never waits below, so no timer would fire
-                    raise TimeoutError
-                async with asyncio.timeout_at(ends):
-                    chunk = await content.readany()
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                self._response.close()
-                raise _translated(error, self._exchange, self._request) from None
-            if not chunk:
-                return
-            left -= len(chunk)
-            if left < 0:
-                self._response.close()
-                raise BodyTooLarge(f"{self._exchange.host} sent more than {self._max_body} bytes.", request=self._request)
-            yield chunk
-
-    async def aclose(self) -> None:
-        # At the end of a body aiohttp has given the connection back already. Anything unread makes it useless for another request.
-        if not self._response.content.at_eof():
-            self._response.close()
 
 
 def _header_list(request: httpx.Request) -> list[tuple[str, str]]:

@@ -54,33 +54,40 @@ def item_subject(item_id: int, attempt: int) -> str:
 
 
 class Recorder:
-    """Collects what was exchanged with one account's provider, in any thread, until somebody stores it."""
+    """Collects what was exchanged with one account's provider, in any thread, until somebody stores it.
+
+    Searching texts for secrets is left to whoever takes the rows: it must not keep the loop from answers.
+    """
 
     def __init__(self, account_id: Any) -> None:
         self.account_id = account_id
-        self._rows: deque[RequestLog] = deque()
+        self._told: deque[tuple[str, Exchange]] = deque()
 
     def __call__(self, exchange: Exchange) -> None:
-        self._rows.append(row_of(self.account_id, _subject.get(), exchange))
+        self._told.append((_subject.get(), exchange))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._told)
 
     def drain(self) -> list[RequestLog]:
-        """Returns the rows collected so far, oldest first, and forgets them; they are unsaved."""
-        return [self._rows.popleft() for _row in range(len(self._rows))]
+        """Returns the rows of what was collected so far, oldest first, and forgets it; they are unsaved."""
+        return self._rows(self._taken())
 
     @contextmanager
     def draining(self) -> Iterator[list[RequestLog]]:
         """Gives the rows out to be stored within a transaction; when that fails they are collected still, and stored with the next ones."""
-        rows = self.drain()
+        told = self._taken()
         try:
-            yield rows
+            yield self._rows(told)
         except BaseException:
-            for row in reversed(rows):
-                row.pk, row._state.adding = None, True  # what was rolled back has no id
-                self._rows.appendleft(row)
+            self._told.extendleft(reversed(told))
             raise
+
+    def _taken(self) -> list[tuple[str, Exchange]]:
+        return [self._told.popleft() for _one in range(len(self._told))]
+
+    def _rows(self, told: list[tuple[str, Exchange]]) -> list[RequestLog]:
+        return [row_of(self.account_id, subject, exchange) for subject, exchange in told]
 
 
 def row_of(account_id: Any, subject: str, exchange: Exchange) -> RequestLog:
