@@ -22,6 +22,7 @@ import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 import aiohttp
@@ -346,22 +347,20 @@ class GuardedTransport(AiohttpTransport):
 
 def _header_list(request: httpx.Request) -> list[tuple[str, str]]:
     """The headers as aiohttp takes them, with identity as the one encoding; a header that would break the message is refused unsent."""
-    headers: list[tuple[str, str]] = []
-    for raw_name, raw_value in request.headers.raw:
-        try:
-            name, value = raw_name.decode("ascii"), raw_value.decode("utf-8")
-        except UnicodeDecodeError:
-            name = value = "\0"
-        if _HEADER_BREAK.search(name) or _HEADER_BREAK.search(value):
-            # Without the value: it is most likely a credential with a line break in it.
-            raise httpx.LocalProtocolError("A header of the request holds a line break or another control character.", request=request)
-        if name.lower() not in ("accept-encoding", "transfer-encoding", "te"):  # the body goes out whole, with its length
-            headers.append((name, value))
-    headers.append(("Accept-Encoding", "identity"))
-    return headers
+    raw = request.headers.raw
+    try:
+        if any(map(_HEADER_BREAK.search, chain.from_iterable(raw))):
+            raise ValueError
+        headers = [(name.decode("ascii"), value.decode("utf-8")) for name, value in raw]
+    except ValueError:
+        # Without the value: it is most likely a credential with a line break in it.
+        raise httpx.LocalProtocolError("A header of the request holds a line break or another control character.", request=request) from None
+    kept = [header for header in headers if header[0].lower() not in _OURS]
+    return [*kept, ("Accept-Encoding", "identity")]
 
 
-_HEADER_BREAK: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_HEADER_BREAK: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_OURS: Final = frozenset(("accept-encoding", "transfer-encoding", "te"))  # the body goes out whole, with its length
 
 
 def _translated(error: BaseException, exchange: _Exchange, request: httpx.Request) -> httpx.RequestError:

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
 
@@ -342,7 +343,7 @@ class Provider:
         that must be made anew before it may be sent again.
         """
         attempts = attempts or self.patience.attempts
-        url = httpx.URL(self.base_url + path + ("?" + encode_query(params) if params else ""))
+        url = parsed(self.base_url + path + ("?" + encode_query(params) if params else ""))
         content = b"" if body is None else encode_body(body)
         deadline = time.monotonic() + self.patience.seconds
         recovered = False
@@ -482,6 +483,12 @@ def encode_body(body: Any) -> bytes:
 def encode_query(params: Mapping[str, str]) -> str:
     """Returns `params` as a query text in their order, escaped by RFC 3986 (space is %20, only unreserved characters stay)."""
     return "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in params.items())
+
+
+@lru_cache(maxsize=256)
+def parsed(address: str) -> httpx.URL:
+    """Returns an address as httpx takes it; a conversation is read and written at the same one, and parsing it takes as long as signing."""
+    return httpx.URL(address)
 
 
 def retry_after_seconds(response: httpx.Response) -> float | None:
