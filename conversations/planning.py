@@ -163,13 +163,19 @@ def _write(answers: Answers) -> None:
     """Writes what items of a draft start with, by answer; they count as not read at their providers yet."""
     write_plans([(*_columns(made), pk) for made, pks in answers.values() if len(pks) < FEW for pk in pks])
     table = connection.ops.quote_name(JobItem._meta.db_table)
+    sets = "expected = %s, target = %s, status = %s, reason = %s, checked_at = NULL"
     with connection.cursor() as cursor:
         for made, pks in answers.values():
             for begin in range(0, len(pks) if len(pks) >= FEW else 0, NAMED_AT_ONCE):
-                # Numbers of our own, written out: a database takes fewer parameters than items.
-                named = ",".join(map(str, pks[begin : begin + NAMED_AT_ONCE]))
-                sets = "expected = %s, target = %s, status = %s, reason = %s, checked_at = NULL"
-                cursor.execute(f"UPDATE {table} SET {sets} WHERE id IN ({named})", _columns(made))
+                named, given = _named(pks[begin : begin + NAMED_AT_ONCE])
+                cursor.execute(f"UPDATE {table} SET {sets} WHERE id {named}", [*_columns(made), *given])
+
+
+def _named(pks: list[int]) -> tuple[str, list[Any]]:
+    """Returns the condition that is true of these ids, and its parameters."""
+    if connection.vendor == "postgresql":
+        return "= ANY(%s)", [pks]  # read in a quarter less time than a list
+    return f"IN ({','.join(map(str, pks))})", []  # numbers of our own, written out: it takes fewer parameters than items
 
 
 def write_plans(batch: list[Row], *, unread: bool = True) -> None:
