@@ -17,7 +17,7 @@ from typing import Any
 
 from . import environment
 
-PARTS = ("modelrouter", "aurod", "requests", "page", "limit", "processes", "plan")
+PARTS = ("modelrouter", "aurod", "requests", "page", "limit", "processes", "stop", "plan")
 
 
 def arguments() -> argparse.Namespace:
@@ -41,7 +41,7 @@ def main() -> int:
     from conversations import jobs
     from conversations.models import Job
 
-    from . import clicks, planning, processes, throughput
+    from . import clicks, planning, processes, stops, throughput
     from .table import Report
     from .world import World
 
@@ -62,6 +62,7 @@ def main() -> int:
             "page": (clicks.at_the_job_page, (2000 if quick else 10_000, 2.0 if quick else 8.0)),
             "limit": (clicks.kept_within_a_limit, (5.0 if quick else 30.0,)),
             "processes": (throughput.two_workers, (items // 2,)),
+            "stop": (stops.at_a_stop, (320 if quick else 4000,)),
             "plan": (planning.plan, (4_000 if quick else 100_000,)),
         }
         for name in PARTS:

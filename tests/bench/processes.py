@@ -79,6 +79,10 @@ class Simulators:
         """Switches each provider's own limiter on."""
         self._do(do="set", rate_limit=rate)
 
+    def answer_in(self, seconds: float) -> None:
+        """Sets how long each provider takes for an answer from now on."""
+        self._do(do="set", latency=seconds)
+
     def _do(self, **order: object) -> None:
         for url in self.urls:
             httpx.post(f"{url}/_sim/do", json=order, trust_env=False, timeout=60).raise_for_status()
