@@ -36,6 +36,17 @@ class NumberField(forms.CharField):
         return int(found[1]) if found else None
 
 
+class AccountField(forms.ModelChoiceField):
+    """One of the accounts; what is no id at all is as unknown as an id of none, and says so in the same words."""
+
+    def to_python(self, value: Any) -> Account | None:
+        """Returns the account, None for nothing."""
+        try:
+            return super().to_python(value)
+        except forms.ValidationError as error:
+            raise forms.ValidationError(self.error_messages["invalid_choice"], code="invalid_choice", params={"value": value}) from error
+
+
 class AuditFilterForm(forms.Form):
     """?actor=&account=&conversation=&job=&what=&result=&since=&until=."""
 
@@ -44,7 +55,7 @@ class AuditFilterForm(forms.Form):
         label=_("What"), required=False, choices=[("", _("Everything")), *((key, name) for key, (name, _w) in audit.KINDS.items())]
     )
     result = forms.ChoiceField(label=_("Result"), required=False, choices=[("", _("Any result")), *Result.choices])
-    account = forms.ModelChoiceField(label=_("Account"), required=False, queryset=Account.objects.none(), empty_label=_("All accounts"))
+    account = AccountField(label=_("Account"), required=False, queryset=Account.objects.none(), empty_label=_("All accounts"))
     job = NumberField(_JOB, _("A job is written like J-42."), label=_("Job"))
     conversation = NumberField(re.compile(r"([0-9]{1,18})"), _("A conversation is written as the number in its address."), label=_("Conversation"))
     since = DayField(label=_("From"))
@@ -53,7 +64,7 @@ class AuditFilterForm(forms.Form):
     def __init__(self, user: Any, data: Any) -> None:
         super().__init__(data, auto_id="audit_%s")
         account, what = self.fields["account"], self.fields["what"]
-        assert isinstance(account, forms.ModelChoiceField)
+        assert isinstance(account, AccountField)
         assert isinstance(what, forms.ChoiceField)
         what.choices = [("", _("Everything")), *((key, name) for key, (name, _words) in audit.KINDS.items())]
         account.queryset = Account.objects.visible_to(user)
