@@ -21,7 +21,7 @@ import socket
 import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -282,7 +282,6 @@ class GuardedTransport(AiohttpTransport):
         elif self._loop is not loop:
             raise RuntimeError("This client belongs to another event loop.")
         limits = request.extensions.get("timeout") or {}
-        pool, connect = limits.get("pool"), limits.get("connect")
         exchange = _Exchange(request.url.host, loop.time() + (request.extensions.get("deadline") or self._deadline))
         response: aiohttp.ClientResponse | None = None
         token = _exchange.set(exchange)
@@ -294,9 +293,7 @@ class GuardedTransport(AiohttpTransport):
                     headers=headers,
                     data=body or None,
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(
-                        connect=None if pool is None or connect is None else pool + connect, sock_connect=connect, sock_read=limits.get("read")
-                    ),
+                    timeout=_timeout(limits.get("pool"), limits.get("connect"), limits.get("read")),
                 )
                 self._check_answer(response, request)
                 content = await self._read(response, request)
@@ -343,6 +340,11 @@ class GuardedTransport(AiohttpTransport):
                 raise EncodingRefused(f"{request.url.host} answered in an encoding that was not asked for.", request=request)
         if (length := response.content_length) is not None and length > self._max_body and request.method != "HEAD":
             raise BodyTooLarge(f"{request.url.host} announced an answer of {length} bytes; at most {self._max_body} are read.", request=request)
+
+
+@lru_cache(maxsize=64)
+def _timeout(pool: float | None, connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=None if pool is None or connect is None else pool + connect, sock_connect=connect, sock_read=read)
 
 
 def _header_list(request: httpx.Request) -> list[tuple[str, str]]:

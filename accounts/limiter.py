@@ -13,6 +13,7 @@ a Lua script with the clock of Redis, so machines need not agree on the time. A 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import re
@@ -184,7 +185,8 @@ class RedisLimiter:
         queue.waiting += 1
         try:
             try:
-                async with asyncio.timeout_at(None if give_up == math.inf else give_up):
+                alone = queue.waiting == 1  # nobody holds the lock
+                async with contextlib.nullcontext() if alone or give_up == math.inf else asyncio.timeout_at(give_up):
                     await queue.lock.acquire()
             except TimeoutError:
                 raise LimiterBusy(max(queue.waiting * interval, queue.cool_until - now())) from None

@@ -55,8 +55,9 @@ T = TypeVar("T")
 
 SLICE = 45.0  # seconds of one run; far below the broker's visibility timeout
 AT_ONCE = 3  # items under way for each connection
+FEW_LEFT = 2  # claimed and not ended, for each connection: more are claimed, up to twice AT_ONCE
 FREE_WITHIN = 0.4  # seconds that a claim outlives its item at most, while the lane works on
-ASK_EVERY = 0.3  # which jobs have work, while those that are known have enough
+ASK_EVERY = 0.3  # which jobs have work, while those that are known have enough; for more items, where there were fewer than wanted
 GRACE = 2.0  # seconds that what is under way gets to end when the process has to stop
 HOLD_ABOVE = 5.0  # seconds of silence asked for, from which on the lane ends instead of letting its items wait
 PATIENCE = Patience(attempts=3, seconds=30.0)
@@ -187,15 +188,19 @@ class LaneRunner:
         # More items than connections: while one waits for its `before` to be stored, another uses the connection.
         self.gate = asyncio.Semaphore(AT_ONCE * self.concurrency)
         tasks: set[asyncio.Task[None]] = set()
+        wanted, short = self.concurrency, -math.inf  # at first only as many as begin at once, so that other lanes begin soon as well
         try:
             await self._in_database(bookkeeping.look, [self])
             while self._may_start():
-                if len(tasks) < AT_ONCE * self.concurrency:
-                    batch = await self._in_database(self._claim, 2 * AT_ONCE * self.concurrency - len(tasks))
+                if len(tasks) < FEW_LEFT * self.concurrency and (not tasks or time.monotonic() - short > ASK_EVERY):
+                    batch = await self._in_database(self._claim, wanted - len(tasks))
                     if not batch and not tasks:
                         break
+                    if len(batch) < wanted - len(tasks):
+                        short = time.monotonic()
                     tasks |= {self._begin(work) for work in batch}
-                if tasks:
+                    wanted = 2 * AT_ONCE * self.concurrency
+                else:
                     _done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=FLUSH_EVERY)
         finally:
             # After an error too, what is under way ends and is written down.

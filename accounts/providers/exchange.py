@@ -12,9 +12,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote
 
 import httpx
@@ -30,8 +29,7 @@ MASK: Final = "…"
 PART: Final = 8  # characters: a shorter part of a cookie could be any word
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One attempt of one request, as it may be kept: shortened, and without the secrets of its account."""
 
     at: float  # when it was begun, in seconds since 1970

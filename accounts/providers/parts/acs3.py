@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, unquote
 
 import httpx
@@ -65,26 +66,38 @@ _SILENT = ("signature", "incompletesignature", "missingsecuritytoken", "invalids
 
 def canonical_request(method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
     """Returns the text whose hash is signed; every one of `headers` counts as signed and `x-acs-content-sha256` must be among them."""
-    pairs = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in parse_qsl(query, keep_blank_values=True))
     named = sorted((name.lower(), value.strip()) for name, value in headers.items())
     return "\n".join(
         (
             method.upper(),
-            "/".join(quote(unquote(segment), safe="-_.~") for segment in path.split("/")),
-            "&".join(f"{name}={value}" for name, value in pairs),
-            "".join(f"{name}:{value}\n" for name, value in named),
-            ";".join(name for name, _value in named),
+            _canonical_path(path),
+            _canonical_query(query) if query else "",
+            "".join([f"{name}:{value}\n" for name, value in named]),
+            _names(headers),
             dict(named)["x-acs-content-sha256"],
         )
     )
 
 
+@lru_cache(maxsize=256)
+def _canonical_path(path: str) -> str:  # a conversation is read and written at one path
+    return "/".join(quote(unquote(segment), safe="-_.~") for segment in path.split("/"))
+
+
+def _canonical_query(query: str) -> str:
+    pairs = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in parse_qsl(query, keep_blank_values=True))
+    return "&".join(f"{name}={value}" for name, value in pairs)
+
+
+def _names(headers: Mapping[str, str]) -> str:
+    return ";".join(sorted([name.lower() for name in headers]))
+
+
 def authorization(method: str, path: str, query: str, headers: Mapping[str, str], key_id: str, secret: str) -> str:
     """Returns the Authorization header for a request that carries `headers`."""
     digest = hashlib.sha256(canonical_request(method, path, query, headers).encode()).hexdigest()
-    signature = hmac.new(secret.encode(), f"{ALGORITHM}\n{digest}".encode(), hashlib.sha256).hexdigest()
-    names = ";".join(sorted(name.lower() for name in headers))
-    return f"{ALGORITHM} Credential={key_id},SignedHeaders={names},Signature={signature}"
+    signature = hmac.digest(secret.encode(), f"{ALGORITHM}\n{digest}".encode(), "sha256").hex()
+    return f"{ALGORITHM} Credential={key_id},SignedHeaders={_names(headers)},Signature={signature}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

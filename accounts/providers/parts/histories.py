@@ -44,7 +44,8 @@ class History:
 
     def first_user_text(self) -> str | None:
         """Returns the text of the first message of the user that has text."""
-        return next((said.text for said in self.messages() if said.role == "user" and said.text.strip()), None)
+        said = (_content(entry.get("content"))[0] for _label, part in self.parts for entry in part if role_of(entry) == "user")
+        return next((words for words in said if words.strip()), None)
 
 
 def read_history(stored: Json) -> History:
@@ -78,10 +79,15 @@ def _messages_in(value: Json) -> Messages | None:
     return messages if messages or not value else None
 
 
+def role_of(entry: Mapping[str, Json], otherwise: str = "assistant") -> str:
+    """Returns who said a message; a role that is none of the known ones counts as `otherwise`."""
+    return _ROLES.get(str(entry.get("role")).lower(), otherwise)
+
+
 def message(entry: Mapping[str, Json], position: int, *, label: str = "", otherwise: str = "assistant") -> RemoteMessage:
     """Returns an OpenAI-like message of a model called `label`; a role that is none of the known ones counts as `otherwise`."""
     content, images, files = _content(entry.get("content"))
-    role = _ROLES.get(str(entry.get("role")).lower(), otherwise)
+    role = role_of(entry, otherwise)
     calls = entry.get("tool_calls")
     called = [entry.get("function_call"), *(call.get("function") for call in (calls if isinstance(calls, list) else ()) if isinstance(call, dict))]
     named = [text(call.get("name")) or "tool" for call in called if isinstance(call, dict)]

@@ -23,7 +23,9 @@ def json_object(response: httpx.Response) -> dict[str, Json]:
 
 def text(value: Json) -> str:
     """Returns text that any page and database can take, "" for what is no text: escapes in JSON can spell half an emoji."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def first_text(body: Mapping[str, Json], *names: str) -> str:
