@@ -75,7 +75,7 @@ class Work:
     begun_at: datetime | None = None
     sent: int = 0  # writes that are under way or have been, without those that were surely not carried out
     looked: bool = False  # this run has read what is stored
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None  # while it can be called back: not before its first step, which a cancelled task never makes
     refused: bool = False  # an order for a title that was not carried out: it may be given again
 
     @property
@@ -213,8 +213,7 @@ class LaneRunner:
 
     def _begin(self, work: Work) -> asyncio.Task[None]:
         self.works.add(work)
-        work.task = asyncio.create_task(self._run_item(work))
-        return work.task
+        return asyncio.create_task(self._run_item(work))
 
     def call_back(self) -> None:
         """Takes back what may not go on and has sent no write yet, wherever it waits: for its turn, for a connection, for an answer."""
@@ -308,6 +307,7 @@ class LaneRunner:
 
     async def _run_item(self, work: Work) -> None:
         current_work.set(work)
+        work.task = asyncio.current_task()
         try:
             async with self.gate:
                 if not self._may_go_on(work):

@@ -381,6 +381,22 @@ def test_a_long_cool_down_holds_the_lane_and_uses_up_no_try(begin, redis_client)
     is_over(job, simulator)
 
 
+def test_items_that_were_claimed_while_the_lane_came_to_be_held_go_back_as_they_were(begin, monkeypatch):
+    simulator, account, job = begin()
+    claim = LaneRunner._claim
+
+    def held_meanwhile(runner, wanted):
+        batch = claim(runner, wanted)
+        runner.held_until = timezone.now() + timezone.timedelta(minutes=2)
+        return batch
+
+    monkeypatch.setattr(LaneRunner, "_claim", held_meanwhile)
+    assert lanes.run_lane(account.pk) is False
+    job.refresh_from_db()
+    assert job.n_pending == 40 and set(job.items.values_list("attempts", "tries")) == {(0, 0)}
+    assert simulator.log == []
+
+
 def test_two_jobs_of_an_account_take_turns(begin, alice):
     simulator, account, _job = begin(80, latency=0.05)
     rows = account.conversations.filter(pk__in=list(account.conversations.order_by("-rank").values_list("pk", flat=True)[:4]))
