@@ -284,7 +284,7 @@ def test_sqlite_runs_with_the_measured_pragmas() -> None:
     expected = {
         "journal_mode": "wal",
         "synchronous": 1,
-        "cache_size": -8192,
+        "cache_size": -4096,
         "mmap_size": 0,
         "temp_store": 2,
         "journal_size_limit": 67108864,
