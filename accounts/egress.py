@@ -163,8 +163,8 @@ class _GuardedClient(httpx.AsyncClient):
         return self._no_cookies
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        if options.get("stream") or self.is_closed:
-            return await super().send(request, **{**options, "follow_redirects": False})
+        if self.is_closed:
+            return await super().send(request, **options)  # which refuses
         # Without httpx's rounds for authentication, redirects, cookies and hooks: none of them has anything to do here.
         response = await self._transport.handle_async_request(request)
         response.request = request

@@ -172,7 +172,7 @@ def _lock(job_ids: Iterable[int]) -> None:
     """Locks job rows in one order; where a transaction that writes is alone anyway (SQLite) there is nothing to do."""
     from .models import Job
 
-    if connection.features.has_select_for_update:
+    if connection.vendor == "postgresql":
         with connection.cursor() as cursor:  # as plain SQL, because every claim and every flush of every lane comes by here
             table = connection.ops.quote_name(Job._meta.db_table)
             cursor.execute(f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", [list(set(job_ids))])
